@@ -1,0 +1,122 @@
+//! What goes into the event store's executor, and what comes out.
+
+use bytes::Bytes;
+use idempo_errors::{Class, Classified};
+use idempo_ids::{CommandId, CorrelationId, Uuid};
+use smallvec::SmallVec;
+
+use crate::domain::StreamTarget;
+
+/// A command on its way to be decided and appended.
+#[derive(Debug)]
+pub struct Submission<C> {
+    /// What is asked.
+    pub command: C,
+    /// The streams it names, 1 to [`idempo_decider::COMMAND_STREAMS_MAX`], without repetition; the one it is addressed to comes first.
+    pub streams: SmallVec<[StreamTarget; 2]>,
+    /// Its idempotency key.
+    pub key: IdempotencyKey,
+    /// The version the caller expects of the first stream (its etag); `None` for whatever it is.
+    pub expected_version: Option<u64>,
+    /// Checks and answers, but appends nothing and binds no key.
+    pub validate_only: bool,
+    /// What the command belongs to and comes from.
+    pub origin: Origin,
+}
+
+/// An idempotency key: one caller's one key for one method.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// A digest of caller and method, 16 bytes.
+    pub scope: [u8; 16],
+    /// The key: a UUIDv7, and the command's id.
+    pub key: Uuid,
+    /// A digest for each field of the request; see [`crate::fingerprint`].
+    pub fingerprint: Bytes,
+}
+
+impl IdempotencyKey {
+    /// The command's id.
+    #[must_use]
+    pub const fn command_id(&self) -> CommandId {
+        CommandId::new(self.key)
+    }
+}
+
+/// Where a command comes from, for its events' envelopes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// What the whole chain belongs to; `None` begins one with the command's id.
+    pub correlation_id: Option<CorrelationId>,
+    /// The event or command that directly caused it; `None` for a client.
+    pub causation_id: Option<Uuid>,
+    /// The W3C `traceparent` of the caller's span; empty when untraced.
+    pub traceparent: String,
+}
+
+/// A definite answer. The same key gets an equal one each time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Applied: the encoded response.
+    Replied {
+        /// The encoded response.
+        reply: Bytes,
+        /// Whether an earlier attempt had been answered already.
+        replayed: bool,
+    },
+    /// Refused: the encoded `google.rpc.Status`.
+    Refused {
+        /// The encoded status.
+        status: Bytes,
+        /// Whether an earlier attempt had been answered already.
+        replayed: bool,
+    },
+    /// The key was used with another payload. Nothing changed.
+    KeyReused {
+        /// The numbers of the request's fields that differ, ascending; at least one.
+        fields: Vec<u32>,
+    },
+    /// The key is older than the window in which new keys are taken, and nothing is stored under it. Nothing changed.
+    KeyExpired,
+    /// The first stream is not at the version that the caller expects. Nothing changed, and the key is not bound.
+    EtagMismatch {
+        /// The version it is at.
+        current: u64,
+    },
+}
+
+/// Why there is no definite answer. The key is not known to be bound; sending the same request again settles it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The database is away, or its answer was lost.
+    #[error("the event store is away")]
+    Unavailable,
+    /// Too many commands are waiting.
+    #[error("too many commands are waiting")]
+    Overloaded,
+    /// The streams kept moving on under the command.
+    #[error("the streams kept changing")]
+    Contended,
+    /// A stored event can't be read, or an invariant of the store is broken.
+    #[error("the event store holds something that can't be read")]
+    Corrupt,
+}
+
+impl Classified for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::Unavailable | Self::Contended => Class::Unavailable,
+            Self::Overloaded => Class::Exhausted,
+            Self::Corrupt => Class::Internal,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unavailable => "DEPENDENCY_UNAVAILABLE",
+            Self::Overloaded => "OVERLOADED",
+            Self::Contended => "STREAM_CONTENDED",
+            Self::Corrupt => "EVENT_STORE_CORRUPT",
+        }
+    }
+}

@@ -1,0 +1,257 @@
+-- The event store and outbox of one domain database. ARCHITECTURE.md, "Append" and "Relay", says why it is as it is.
+
+CREATE SCHEMA es;
+CREATE SCHEMA outbox;
+
+-- One row per stream: the row that serialises its writers. fillfactor leaves room for HOT updates.
+CREATE TABLE es.streams (
+    stream_id uuid PRIMARY KEY,
+    category smallint NOT NULL,
+    partition_key uuid NOT NULL,
+    version bigint NOT NULL CHECK (version >= 0)
+) WITH (fillfactor = 70);
+
+-- Every event ever appended, as the bytes that go to Kafka. Never updated, never deleted.
+CREATE TABLE es.events (
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    seq bigint NOT NULL,
+    stream_id uuid NOT NULL,
+    version bigint NOT NULL CHECK (version > 0),
+    event_id uuid NOT NULL,
+    event_type smallint NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    envelope bytea NOT NULL CHECK (octet_length(envelope) BETWEEN 1 AND 65536),
+    PRIMARY KEY (stream_id, version)
+);
+
+-- What was answered to each idempotency key. `key` is a UUIDv7, so partitions by key are partitions by time, whenever the row arrives.
+-- outcome: 0 applied, 1 refused. fingerprint: a digest for each field of the request, to name the one that differs.
+CREATE TABLE es.command_dedup (
+    key uuid NOT NULL,
+    scope bytea NOT NULL,
+    fingerprint bytea NOT NULL,
+    outcome smallint NOT NULL,
+    reply bytea NOT NULL CHECK (octet_length(reply) <= 65536),
+    PRIMARY KEY (key, scope)
+) PARTITION BY RANGE (key);
+
+-- The outbox: three tables of which one is written. A table is only ever inserted into and truncated as a whole, so it has no dead tuples.
+-- xid stands before seq so that, where both come from defaults, the transaction has its xid before it draws the number.
+CREATE SEQUENCE outbox.seq AS bigint CACHE 1;
+
+CREATE TABLE outbox.r0 (
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    seq bigint NOT NULL DEFAULT nextval('outbox.seq'),
+    topic smallint NOT NULL,
+    key uuid NOT NULL,
+    headers bytea,
+    payload bytea NOT NULL CHECK (octet_length(payload) BETWEEN 1 AND 65536)
+);
+CREATE INDEX r0_seq ON outbox.r0 (seq);
+CREATE TABLE outbox.r1 (LIKE outbox.r0 INCLUDING ALL);
+CREATE TABLE outbox.r2 (LIKE outbox.r0 INCLUDING ALL);
+ALTER TABLE outbox.r0 SET (autovacuum_enabled = false);
+ALTER TABLE outbox.r1 SET (autovacuum_enabled = false);
+ALTER TABLE outbox.r2 SET (autovacuum_enabled = false);
+
+-- Which outbox table is written now.
+CREATE TABLE outbox.rotation (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    current smallint NOT NULL CHECK (current BETWEEN 0 AND 2),
+    rotated_at timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO outbox.rotation (current) VALUES (0);
+
+-- Who relays this outbox. epoch is the fence: every write of the cursor names it.
+CREATE TABLE outbox.lease (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    owner text,
+    epoch bigint NOT NULL DEFAULT 0,
+    expires_at timestamptz,
+    backend_pid integer,
+    backend_start timestamptz
+);
+INSERT INTO outbox.lease DEFAULT VALUES;
+
+-- How far the outbox is in Kafka: all of snapshot s1, and of what s2 shows beyond it, the rows up to acked_seq.
+-- floor: no row beyond s1 has a smaller or equal seq, unless its xid is in carried_xids, where carried_floors says the same for it.
+CREATE TABLE outbox.cursor (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    epoch bigint NOT NULL DEFAULT 0,
+    s1 pg_snapshot NOT NULL DEFAULT '3:3:',
+    s2 pg_snapshot NOT NULL DEFAULT '3:3:',
+    acked_seq bigint NOT NULL DEFAULT 0,
+    floor bigint NOT NULL DEFAULT 0,
+    carried_xids xid8[] NOT NULL DEFAULT '{}',
+    carried_floors bigint[] NOT NULL DEFAULT '{}',
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO outbox.cursor DEFAULT VALUES;
+
+CREATE FUNCTION es.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '%.% is append-only', TG_TABLE_SCHEMA, TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON es.events
+FOR EACH STATEMENT EXECUTE FUNCTION es.refuse_change();
+
+-- A command of a batch that was not applied. status 1: its key is taken, and outcome, fingerprint and reply are what is stored under it.
+-- status 2: a stream it was decided on has moved on; one row for each event since (envelope), or one row without (an earlier command of
+-- the batch failed, or there were too many to send).
+CREATE TYPE es.exception_row AS (
+    command integer,
+    status smallint,
+    outcome smallint,
+    fingerprint bytea,
+    reply bytea,
+    stream_id uuid,
+    version bigint,
+    envelope bytea
+);
+
+-- The commands of a batch that can't be applied, given those that are known to have failed: also each later command that was decided on top
+-- of one of them. A touch is one command on one stream, in the order of the commands.
+CREATE FUNCTION es.failed_with_followers(failed integer[], t_command integer[], t_stream uuid[])
+RETURNS integer[] LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    broken uuid[] := '{}';
+    i integer := 1;
+    j integer;
+    n integer := cardinality(t_command);
+    is_failed boolean;
+BEGIN
+    WHILE i <= n LOOP
+        j := i;
+        is_failed := t_command[i] = ANY (failed);
+        WHILE j <= n AND t_command[j] = t_command[i] LOOP
+            is_failed := is_failed OR t_stream[j] = ANY (broken);
+            j := j + 1;
+        END LOOP;
+        IF is_failed THEN
+            IF NOT t_command[i] = ANY (failed) THEN
+                failed := failed || t_command[i];
+            END IF;
+            broken := broken || t_stream[i:j - 1];
+        END IF;
+        i := j;
+    END LOOP;
+    RETURN failed;
+END
+$$;
+
+-- Appends a batch of commands in one transaction, each wholly or not at all; returns rows only for those that were not applied.
+--
+-- c_*: a command each, numbered from 1.
+-- s_*: a stream each, sorted by id: the version the first command of the batch expects, and the one after the last.
+-- t_*: a touch each (one command on one stream), in the order of the commands, with the number of events the command adds to it.
+-- e_*: an event each, in the order of the commands.
+--
+-- Why it can't deadlock with another batch: rows are locked in three steps that every batch takes in the same order (new streams by id,
+-- streams by id, keys in order), and a batch in a later step never waits for one in an earlier step.
+-- Why order holds for the relay: numbers are drawn in the last step, when the rows of all streams are locked.
+CREATE FUNCTION es.append(
+    c_scope bytea[], c_key uuid[], c_fingerprint bytea[], c_outcome smallint[], c_reply bytea[],
+    s_id uuid[], s_category smallint[], s_key uuid[], s_expected bigint[], s_final bigint[],
+    t_command integer[], t_stream uuid[], t_add integer[],
+    e_command integer[], e_stream uuid[], e_version bigint[], e_id uuid[], e_type smallint[],
+    e_topic smallint[], e_key uuid[], e_headers bytea[], e_envelope bytea[]
+) RETURNS es.exception_row[] LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+DECLARE
+    stale uuid[];
+    failed integer[] := '{}';
+    taken integer[];
+    rows es.exception_row[] := '{}';
+    written integer;
+    target smallint;
+BEGIN
+    -- Streams that begin here exist from now on. Whoever races for the same one waits, then finds it at its new version.
+    IF 0 = ANY (s_expected) THEN
+        INSERT INTO es.streams (stream_id, category, partition_key, version)
+        SELECT s.id, s.category, s.key, 0
+        FROM unnest(s_id, s_category, s_key, s_expected, s_final) AS s (id, category, key, expected, final)
+        WHERE s.expected = 0 AND s.final > 0
+        ON CONFLICT DO NOTHING;
+    END IF;
+
+    -- Version check and advance in one. Joins other than the nested loop are off, so rows are locked in the order of s_id.
+    WITH moved AS (
+        UPDATE es.streams AS t SET version = s.final
+        FROM unnest(s_id, s_expected, s_final) AS s (id, expected, final)
+        WHERE t.stream_id = s.id AND t.version = s.expected AND s.final > s.expected
+        RETURNING t.stream_id
+    )
+    SELECT count(*) INTO written FROM moved;
+
+    IF written < cardinality(s_id) THEN
+        stale := es.stale_streams(s_id, s_expected, s_final);
+        IF cardinality(stale) > 0 THEN
+            SELECT coalesce(array_agg(DISTINCT t.command), '{}') INTO failed
+            FROM unnest(t_command, t_stream) AS t (command, stream) WHERE t.stream = ANY (stale);
+            failed := es.failed_with_followers(failed, t_command, t_stream);
+        END IF;
+    END IF;
+
+    -- The claim of the idempotency keys, in key order. A racing duplicate waits here for the outcome of the one before it.
+    INSERT INTO es.command_dedup (key, scope, fingerprint, outcome, reply)
+    SELECT c.key, c.scope, c.fingerprint, c.outcome, c.reply
+    FROM unnest(c_key, c_scope, c_fingerprint, c_outcome, c_reply) WITH ORDINALITY
+        AS c (key, scope, fingerprint, outcome, reply, command)
+    WHERE cardinality(failed) = 0 OR NOT c.command = ANY (failed)
+    ORDER BY c.key, c.scope
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS written = ROW_COUNT;
+
+    IF written < cardinality(c_key) OR cardinality(failed) > 0 THEN
+        taken := es.taken_keys(c_key, c_scope, failed);
+        failed := es.failed_with_followers(failed || taken, t_command, t_stream);
+        rows := es.undo_failed(failed, taken, c_key, c_scope, s_id, s_expected, stale, t_command, t_stream, t_add);
+        IF cardinality(failed) = cardinality(c_key) THEN
+            RETURN rows;
+        END IF;
+    END IF;
+
+    IF cardinality(e_id) = 0 THEN
+        RETURN rows;
+    END IF;
+    SELECT r.current INTO target FROM outbox.rotation AS r;
+    IF target = 0 THEN
+        WITH e AS MATERIALIZED (
+            SELECT nextval('outbox.seq') AS seq, u.*
+            FROM unnest(e_command, e_stream, e_version, e_id, e_type, e_topic, e_key, e_headers, e_envelope)
+                AS u (command, stream, version, id, type, topic, key, headers, envelope)
+            WHERE cardinality(failed) = 0 OR NOT u.command = ANY (failed)
+        ), stored AS (
+            INSERT INTO es.events (seq, stream_id, version, event_id, event_type, envelope)
+            SELECT e.seq, e.stream, e.version, e.id, e.type, e.envelope FROM e
+        )
+        INSERT INTO outbox.r0 (seq, topic, key, headers, payload) SELECT e.seq, e.topic, e.key, e.headers, e.envelope FROM e;
+    ELSIF target = 1 THEN
+        WITH e AS MATERIALIZED (
+            SELECT nextval('outbox.seq') AS seq, u.*
+            FROM unnest(e_command, e_stream, e_version, e_id, e_type, e_topic, e_key, e_headers, e_envelope)
+                AS u (command, stream, version, id, type, topic, key, headers, envelope)
+            WHERE cardinality(failed) = 0 OR NOT u.command = ANY (failed)
+        ), stored AS (
+            INSERT INTO es.events (seq, stream_id, version, event_id, event_type, envelope)
+            SELECT e.seq, e.stream, e.version, e.id, e.type, e.envelope FROM e
+        )
+        INSERT INTO outbox.r1 (seq, topic, key, headers, payload) SELECT e.seq, e.topic, e.key, e.headers, e.envelope FROM e;
+    ELSE
+        WITH e AS MATERIALIZED (
+            SELECT nextval('outbox.seq') AS seq, u.*
+            FROM unnest(e_command, e_stream, e_version, e_id, e_type, e_topic, e_key, e_headers, e_envelope)
+                AS u (command, stream, version, id, type, topic, key, headers, envelope)
+            WHERE cardinality(failed) = 0 OR NOT u.command = ANY (failed)
+        ), stored AS (
+            INSERT INTO es.events (seq, stream_id, version, event_id, event_type, envelope)
+            SELECT e.seq, e.stream, e.version, e.id, e.type, e.envelope FROM e
+        )
+        INSERT INTO outbox.r2 (seq, topic, key, headers, payload) SELECT e.seq, e.topic, e.key, e.headers, e.envelope FROM e;
+    END IF;
+    RETURN rows;
+END
+$$;
