@@ -9,6 +9,7 @@
     clippy::all,
     clippy::too_many_lines,
     clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
 

@@ -141,6 +141,63 @@ BEGIN
 END
 $$;
 
+-- Which of the batch's commands that have not failed could not claim their key, because it was taken before.
+CREATE FUNCTION es.taken_keys(c_key uuid[], c_scope bytea[], failed integer[])
+RETURNS integer[] LANGUAGE sql STABLE AS $$
+    SELECT coalesce(array_agg(c.command::integer), '{}')
+    FROM unnest(c_key, c_scope) WITH ORDINALITY AS c (key, scope, command)
+    WHERE NOT c.command = ANY (failed) AND NOT EXISTS (
+        SELECT FROM es.command_dedup AS d
+        WHERE d.key = c.key AND d.scope = c.scope AND d.xmin = pg_current_xact_id()::xid
+    )
+$$;
+
+-- Takes back what the failed commands of a batch have claimed and advanced, and says why each of them failed.
+CREATE FUNCTION es.undo_failed(
+    failed integer[], taken integer[], c_key uuid[], c_scope bytea[],
+    s_id uuid[], s_expected bigint[], stale uuid[], t_command integer[], t_stream uuid[], t_add integer[]
+) RETURNS es.exception_row[] LANGUAGE plpgsql AS $$
+DECLARE
+    delta_events_max constant integer := 256;
+    rows es.exception_row[];
+BEGIN
+    DELETE FROM es.command_dedup AS d
+    USING unnest(c_key, c_scope) WITH ORDINALITY AS c (key, scope, command)
+    WHERE d.key = c.key AND d.scope = c.scope AND c.command = ANY (failed) AND NOT c.command = ANY (taken)
+        AND d.xmin = pg_current_xact_id()::xid;
+
+    -- The streams that this batch has locked go to where the commands that did not fail leave them.
+    WITH reached AS (
+        SELECT s.id, s.expected + coalesce(sum(t.add) FILTER (WHERE NOT t.command = ANY (failed)), 0) AS version
+        FROM unnest(s_id, s_expected) AS s (id, expected) JOIN unnest(t_command, t_stream, t_add) AS t (command, stream, add) ON t.stream = s.id
+        WHERE NOT s.id = ANY (stale)
+        GROUP BY s.id, s.expected
+    ), emptied AS (
+        DELETE FROM es.streams AS x USING reached AS r WHERE x.stream_id = r.id AND r.version = 0
+    )
+    UPDATE es.streams AS x SET version = r.version FROM reached AS r WHERE x.stream_id = r.id AND r.version > 0 AND x.version <> r.version;
+
+    SELECT array_agg(x) INTO rows FROM (
+        SELECT ROW(c.command::integer, 1::smallint, d.outcome, d.fingerprint, d.reply, NULL, NULL, NULL)::es.exception_row AS x
+        FROM unnest(c_key, c_scope) WITH ORDINALITY AS c (key, scope, command)
+        JOIN es.command_dedup AS d ON d.key = c.key AND d.scope = c.scope
+        WHERE c.command = ANY (taken)
+        UNION ALL
+        SELECT ROW(f.command, 2::smallint, NULL, NULL, NULL, NULL, NULL, NULL)::es.exception_row
+        FROM unnest(failed) AS f (command) WHERE NOT f.command = ANY (taken)
+        UNION ALL
+        (SELECT ROW(t.command, 2::smallint, NULL, NULL, NULL, e.stream_id, e.version, e.envelope)::es.exception_row
+        FROM unnest(s_id, s_expected) AS s (id, expected)
+        JOIN LATERAL (SELECT min(u.command) AS command FROM unnest(t_command, t_stream) AS u (command, stream) WHERE u.stream = s.id) AS t ON true
+        JOIN es.events AS e ON e.stream_id = s.id AND e.version > s.expected
+        WHERE s.id = ANY (stale)
+        ORDER BY e.stream_id, e.version
+        LIMIT delta_events_max)
+    ) AS found;
+    RETURN rows;
+END
+$$;
+
 -- Appends a batch of commands in one transaction, each wholly or not at all; returns rows only for those that were not applied.
 --
 -- c_*: a command each, numbered from 1.
@@ -151,43 +208,53 @@ $$;
 -- Why it can't deadlock with another batch: rows are locked in three steps that every batch takes in the same order (new streams by id,
 -- streams by id, keys in order), and a batch in a later step never waits for one in an earlier step.
 -- Why order holds for the relay: numbers are drawn in the last step, when the rows of all streams are locked.
+-- Why a refusal needs no lock: it adds nothing, and it was true when its streams' versions were read here.
 CREATE FUNCTION es.append(
     c_scope bytea[], c_key uuid[], c_fingerprint bytea[], c_outcome smallint[], c_reply bytea[],
     s_id uuid[], s_category smallint[], s_key uuid[], s_expected bigint[], s_final bigint[],
     t_command integer[], t_stream uuid[], t_add integer[],
     e_command integer[], e_stream uuid[], e_version bigint[], e_id uuid[], e_type smallint[],
     e_topic smallint[], e_key uuid[], e_headers bytea[], e_envelope bytea[]
-) RETURNS es.exception_row[] LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off
+) RETURNS es.exception_row[] LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
-    stale uuid[];
+    begun uuid[] := '{}';
+    moved uuid[];
+    stale uuid[] := '{}';
     failed integer[] := '{}';
     taken integer[];
     rows es.exception_row[] := '{}';
-    written integer;
+    claimed integer;
     target smallint;
 BEGIN
-    -- Streams that begin here exist from now on. Whoever races for the same one waits, then finds it at its new version.
+    -- Streams that begin here. Whoever races for the same one waits, and then finds it begun.
     IF 0 = ANY (s_expected) THEN
-        INSERT INTO es.streams (stream_id, category, partition_key, version)
-        SELECT s.id, s.category, s.key, 0
-        FROM unnest(s_id, s_category, s_key, s_expected, s_final) AS s (id, category, key, expected, final)
-        WHERE s.expected = 0 AND s.final > 0
-        ON CONFLICT DO NOTHING;
+        WITH b AS (
+            INSERT INTO es.streams (stream_id, category, partition_key, version)
+            SELECT s.id, s.category, s.key, s.final
+            FROM unnest(s_id, s_category, s_key, s_expected, s_final) AS s (id, category, key, expected, final)
+            WHERE s.expected = 0 AND s.final > 0
+            ON CONFLICT DO NOTHING
+            RETURNING stream_id
+        )
+        SELECT coalesce(array_agg(b.stream_id), '{}') INTO begun FROM b;
     END IF;
 
     -- Version check and advance in one. Joins other than the nested loop are off, so rows are locked in the order of s_id.
-    WITH moved AS (
-        UPDATE es.streams AS t SET version = s.final
+    WITH m AS (
+        UPDATE es.streams AS x SET version = s.final
         FROM unnest(s_id, s_expected, s_final) AS s (id, expected, final)
-        WHERE t.stream_id = s.id AND t.version = s.expected AND s.final > s.expected
-        RETURNING t.stream_id
+        WHERE x.stream_id = s.id AND x.version = s.expected AND s.final > s.expected AND s.expected > 0
+        RETURNING x.stream_id
     )
-    SELECT count(*) INTO written FROM moved;
+    SELECT coalesce(array_agg(m.stream_id), '{}') INTO moved FROM m;
 
-    IF written < cardinality(s_id) THEN
-        stale := es.stale_streams(s_id, s_expected, s_final);
+    IF cardinality(begun) + cardinality(moved) < cardinality(s_id) THEN
+        SELECT coalesce(array_agg(s.id), '{}') INTO stale
+        FROM unnest(s_id, s_expected, s_final) AS s (id, expected, final)
+        LEFT JOIN es.streams AS x ON x.stream_id = s.id
+        WHERE NOT s.id = ANY (begun || moved) AND (s.final > s.expected OR coalesce(x.version, 0) <> s.expected);
         IF cardinality(stale) > 0 THEN
             SELECT coalesce(array_agg(DISTINCT t.command), '{}') INTO failed
             FROM unnest(t_command, t_stream) AS t (command, stream) WHERE t.stream = ANY (stale);
@@ -203,9 +270,9 @@ BEGIN
     WHERE cardinality(failed) = 0 OR NOT c.command = ANY (failed)
     ORDER BY c.key, c.scope
     ON CONFLICT DO NOTHING;
-    GET DIAGNOSTICS written = ROW_COUNT;
+    GET DIAGNOSTICS claimed = ROW_COUNT;
 
-    IF written < cardinality(c_key) OR cardinality(failed) > 0 THEN
+    IF claimed < cardinality(c_key) THEN
         taken := es.taken_keys(c_key, c_scope, failed);
         failed := es.failed_with_followers(failed || taken, t_command, t_stream);
         rows := es.undo_failed(failed, taken, c_key, c_scope, s_id, s_expected, stale, t_command, t_stream, t_add);
@@ -213,10 +280,11 @@ BEGIN
             RETURN rows;
         END IF;
     END IF;
-
     IF cardinality(e_id) = 0 THEN
         RETURN rows;
     END IF;
+
+    -- Static statements, one for each table, so that their plans are kept.
     SELECT r.current INTO target FROM outbox.rotation AS r;
     IF target = 0 THEN
         WITH e AS MATERIALIZED (
@@ -255,3 +323,58 @@ BEGIN
     RETURN rows;
 END
 $$;
+
+-- Makes sure that idempotency keys made in the week of `at` have a partition. Partitions are weeks, from Monday, UTC.
+CREATE FUNCTION es.ensure_dedup_partition(at timestamptz) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    week timestamp := date_trunc('week', at AT TIME ZONE 'UTC');
+    name text := 'command_dedup_' || to_char(week, 'YYYYMMDD');
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('es.command_dedup'));
+    IF to_regclass('es.' || name) IS NULL THEN
+        -- Attached rather than created in place: attaching does not lock out writers of the other partitions.
+        EXECUTE format('CREATE TABLE es.%I (LIKE es.command_dedup INCLUDING ALL)', name);
+        EXECUTE format('ALTER TABLE es.command_dedup ATTACH PARTITION es.%I FOR VALUES FROM (%L) TO (%L)',
+            name, es.first_key_of(week AT TIME ZONE 'UTC'), es.first_key_of((week + interval '7 days') AT TIME ZONE 'UTC'));
+    END IF;
+END
+$$;
+
+-- The smallest UUIDv7-shaped value of a time.
+CREATE FUNCTION es.first_key_of(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+$$;
+
+-- Forgets the idempotency keys of whole weeks that ended before `before`; returns how many weeks.
+CREATE FUNCTION es.drop_dedup_partitions(before timestamptz) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    part record;
+    dropped integer := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('es.command_dedup'));
+    FOR part IN
+        SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'es.command_dedup'::regclass
+            AND to_timestamp(right(c.relname, 8), 'YYYYMMDD')::timestamp + interval '7 days' <= before AT TIME ZONE 'UTC'
+    LOOP
+        EXECUTE format('DROP TABLE es.%I', part.relname);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END
+$$;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA es FROM PUBLIC;
+GRANT USAGE ON SCHEMA es, outbox TO idempo_command, idempo_relay_group, idempo_reader;
+GRANT EXECUTE ON FUNCTION es.append, es.ensure_dedup_partition, es.drop_dedup_partitions TO idempo_command;
+GRANT SELECT ON es.streams, es.events, es.command_dedup TO idempo_command;
+GRANT SELECT ON es.streams, es.events, es.command_dedup TO idempo_reader;
+GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO idempo_reader, idempo_relay_group;
+GRANT SELECT ON outbox.seq TO idempo_relay_group, idempo_reader;
+GRANT UPDATE ON outbox.lease, outbox.cursor, outbox.rotation TO idempo_relay_group;

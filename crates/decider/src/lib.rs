@@ -25,7 +25,11 @@ pub trait Decider: Send + Sync + 'static {
     ///
     /// # Errors
     /// The refusal. It is definite: it is bound to the command's key as an effect would be.
-    fn decide(states: States<'_, Self::State>, command: &Self::Command, context: &Context) -> Result<Decision<Self::Event>, Self::Rejection>;
+    fn decide(
+        states: States<'_, Self::State>,
+        command: &Self::Command,
+        context: &Context,
+    ) -> Result<Decision<Self::Event>, Self::Rejection>;
 
     /// Applies what happened. Total: an event that was stored can always be applied.
     fn evolve(state: &mut Self::State, event: &Self::Event);

@@ -43,6 +43,9 @@ pub trait Domain: Send + Sync + 'static {
     /// The category of the streams.
     fn category(&self) -> Category;
 
+    /// The service's name in errors, such as `wallet.idempo`.
+    fn error_domain(&self) -> &'static str;
+
     /// The number of the topic (`schemas/topics.yaml`) that the events go to.
     fn topic(&self) -> i16;
 

@@ -16,13 +16,32 @@ pub struct Submission<C> {
     pub streams: SmallVec<[StreamTarget; 2]>,
     /// Its idempotency key.
     pub key: IdempotencyKey,
-    /// The version the caller expects of the first stream (its etag); `None` for whatever it is.
+    /// The version the caller expects of the first stream (its etag); `None` for whatever it is. A mismatch is a refusal and binds the key:
+    /// the caller reads again and sends another request.
     pub expected_version: Option<u64>,
     /// Checks and answers, but appends nothing and binds no key.
     pub validate_only: bool,
+    /// Who made the key, and so how old it may be when it is first seen.
+    pub key_origin: KeyOrigin,
     /// What the command belongs to and comes from.
     pub origin: Origin,
 }
+
+/// Who made an idempotency key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// A client, who makes it when the command is made: at most [`CLIENT_KEY_AGE_MAX_MS`] old when it is first seen.
+    Client,
+    /// We derived it from what caused the command (a hold, an event), and it carries the time of that.
+    Derived,
+}
+
+/// How old a client's key may be when it is first seen, in milliseconds: 24 hours.
+pub const CLIENT_KEY_AGE_MAX_MS: u64 = 24 * 3_600 * 1_000;
+/// How far ahead of our clock a key may be, in milliseconds: 5 minutes.
+pub const KEY_AHEAD_MAX_MS: u64 = 5 * 60 * 1_000;
+/// How long keys are remembered at least, in milliseconds: 35 days. A derived key that is older is not taken.
+pub const KEY_MEMORY_MS: u64 = 35 * 24 * 3_600 * 1_000;
 
 /// An idempotency key: one caller's one key for one method.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,13 +95,8 @@ pub enum Outcome {
         /// The numbers of the request's fields that differ, ascending; at least one.
         fields: Vec<u32>,
     },
-    /// The key is older than the window in which new keys are taken, and nothing is stored under it. Nothing changed.
-    KeyExpired,
-    /// The first stream is not at the version that the caller expects. Nothing changed, and the key is not bound.
-    EtagMismatch {
-        /// The version it is at.
-        current: u64,
-    },
+    /// Nothing is stored under the key, and it is too old, or too far ahead of our clock, to be taken now. Nothing changed.
+    KeyOutOfWindow,
 }
 
 /// Why there is no definite answer. The key is not known to be bound; sending the same request again settles it.

@@ -1,0 +1,1 @@
+SELECT es.drop_dedup_partitions($1)

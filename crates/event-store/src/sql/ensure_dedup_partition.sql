@@ -1,0 +1,1 @@
+SELECT es.ensure_dedup_partition($1)
