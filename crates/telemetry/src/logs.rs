@@ -1,0 +1,98 @@
+//! Log lines: which, and in which shape.
+
+use std::io::{IsTerminal as _, stdout};
+
+use json_subscriber::{FieldWriter, JsonLayer};
+use opentelemetry::trace::TraceContextExt as _;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::{Config, Error, LogFormat};
+
+/// Keys of a JSON line that an event's own field must not shadow.
+const RESERVED: [&str; 8] = ["timestamp", "level", "target", "service", "span", "trace_id", "span_id", "thread"];
+
+/// The filter of `RUST_LOG`, or else the configured one.
+pub(crate) fn filter(config: &Config) -> Result<EnvFilter, Error> {
+    let (text, origin) = match std::env::var("RUST_LOG") {
+        Ok(text) if !text.is_empty() => (text, "RUST_LOG"),
+        _ => (config.filter.clone(), "the configuration"),
+    };
+    EnvFilter::builder().parse(&text).map_err(|source| Error::Filter { filter: text, origin, source })
+}
+
+/// The layer that writes log lines to standard output.
+pub(crate) fn layer<S>(format: LogFormat, service: &str, filter: EnvFilter) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+{
+    let json = match format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !stdout().is_terminal(),
+    };
+    if json {
+        json_layer(stdout, service).with_filter(filter).boxed()
+    } else {
+        tracing_subscriber::fmt::layer().with_ansi(colours_wanted()).with_filter(filter).boxed()
+    }
+}
+
+/// Whether text may be coloured: on a terminal, unless `NO_COLOR` or `TERM=dumb` say otherwise.
+fn colours_wanted() -> bool {
+    stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// The layer that writes one JSON object a line to `writer`.
+pub(crate) fn json_layer<S, W>(writer: W, service: &str) -> JsonLayer<S, W>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + 'static,
+{
+    let mut layer = JsonLayer::new(writer);
+    layer.add_static_field("service", serde_json::Value::String(service.to_owned()));
+    layer.with_timer("timestamp", SystemTime);
+    layer.with_level("level");
+    layer.with_target("target");
+    layer.with_flattened_event_with_renames(rename_reserved, ());
+    layer.with_flattened_span_fields("span");
+    layer.add_multiple_dynamic_fields(write_trace_ids);
+    layer
+}
+
+/// Moves an event's field out of the way of a key that every line has.
+fn rename_reserved<'a>(name: &'a str, _: &'a ()) -> &'a str {
+    if !RESERVED.contains(&name) {
+        return name;
+    }
+    match name {
+        "timestamp" => "event.timestamp",
+        "level" => "event.level",
+        "target" => "event.target",
+        "service" => "event.service",
+        "trace_id" => "event.trace_id",
+        "span_id" => "event.span_id",
+        _ => "event.span",
+    }
+}
+
+/// Writes the ids of the trace and of the span the event happened in, when that span is traced.
+fn write_trace_ids<S>(event: &Event<'_>, context: &Context<'_, S>, writer: &mut FieldWriter<'_>)
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let Some(span) = context.event_span(event) else { return };
+    let id = span.id();
+    let Some(trace) = tracing::dispatcher::get_default(|dispatch| tracing_opentelemetry::get_otel_context(&id, dispatch)) else { return };
+    let span = trace.span();
+    let ids = span.span_context();
+    if ids.is_valid() {
+        let _ = writer.write_field("trace_id", ids.trace_id().to_string());
+        let _ = writer.write_field("span_id", ids.span_id().to_string());
+    }
+}
