@@ -1,0 +1,90 @@
+//! What librdkafka calls back: rebalances, statistics, errors.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::TopicPartition;
+
+/// A rebalance that the thread has to settle, outside the callback.
+#[derive(Debug)]
+pub(super) enum Rebalance {
+    Assign(Vec<TopicPartition>),
+    Revoke { partitions: Vec<TopicPartition>, lost: bool },
+}
+
+/// The callbacks. They run on the thread that polls, inside the poll.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    rebalances: Mutex<VecDeque<Rebalance>>,
+    closing: AtomicBool,
+    watermarks: Mutex<HashMap<TopicPartition, Arc<AtomicI64>>>,
+}
+
+impl Context {
+    pub(super) fn next_rebalance(&self) -> Option<Rebalance> {
+        lock(&self.rebalances).pop_front()
+    }
+
+    /// From now on rebalances are settled inside the callback: partitions only go.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    pub(super) fn watch(&self, partition: TopicPartition, high_watermark: Arc<AtomicI64>) {
+        lock(&self.watermarks).insert(partition, high_watermark);
+    }
+
+    pub(super) fn unwatch(&self, partition: &TopicPartition) {
+        lock(&self.watermarks).remove(partition);
+    }
+}
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        for (watched, high_watermark) in &*lock(&self.watermarks) {
+            let partition = statistics.topics.get(&*watched.topic).and_then(|topic| topic.partitions.get(&watched.partition));
+            if let Some(partition) = partition {
+                high_watermark.fetch_max(partition.ls_offset.max(partition.hi_offset), Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "the Kafka consumer reports an error");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.closing.load(Ordering::Acquire) {
+            if let Err(error) = consumer.unassign() {
+                tracing::warn!(%error, "partitions could not be given up while closing");
+            }
+            return;
+        }
+        let partitions: Vec<_> = list.elements().iter().map(|element| TopicPartition::new(element.topic(), element.partition())).collect();
+        let rebalance = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assign(partitions),
+            _ => Rebalance::Revoke { partitions, lost: consumer.assignment_lost() },
+        };
+        lock(&self.rebalances).push_back(rebalance);
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "the group's offsets, a hint for lag tools, were not written");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

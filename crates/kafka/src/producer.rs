@@ -1,0 +1,247 @@
+//! Sending without gaps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::{Config, Error, Refusal};
+
+/// The longest that one poll for deliveries waits.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+/// How long a look for the brokers waits for an answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How a producer batches, and how much it holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProducerConfig {
+    /// How long a record may wait for others to share its request, in microseconds.
+    pub linger_us: u32,
+    /// The most bytes of one request for one partition.
+    pub batch_bytes: u32,
+    /// The most records that are not yet acknowledged.
+    pub queue_records_max: u32,
+    /// The most bytes that are not yet acknowledged, in KiB.
+    pub queue_kib_max: u32,
+    /// How requests are compressed: `none`, `lz4` or `zstd`.
+    pub compression: String,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self { linger_us: 500, batch_bytes: 524_288, queue_records_max: 65_536, queue_kib_max: 65_536, compression: "lz4".to_owned() }
+    }
+}
+
+/// A record to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// Its topic.
+    pub topic: &'a str,
+    /// Its partition; see [`crate::partition_of`].
+    pub partition: i32,
+    /// Its key.
+    pub key: &'a [u8],
+    /// Its value.
+    pub value: &'a [u8],
+    /// The W3C trace context behind it, as the only header; left out when empty.
+    pub traceparent: &'a str,
+}
+
+/// Why a record was not taken over for sending.
+#[derive(Debug)]
+pub enum SendError {
+    /// The queue is full; there is room after the next deliveries.
+    Full,
+    /// The broker would never take it.
+    Refused(Refusal),
+    /// The client has stopped for good.
+    Fatal(Error),
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// All in-sync replicas have it.
+    Acknowledged,
+    /// It was thrown out of the queue by [`Producer::purge`]; the broker may have it or not.
+    Purged,
+    /// The broker will never take it.
+    Refused(Refusal),
+    /// The client has given up; the broker may have it or not. Nothing after it is to be sent by this producer.
+    Failed(RDKafkaErrorCode),
+}
+
+/// Hears of deliveries, on the producer's own thread: by partition in the order of sending. The number is the one given to [`Producer::send`].
+type OnDelivery = dyn Fn(usize, Delivery) + Send + Sync;
+
+struct Context {
+    on_delivery: Box<OnDelivery>,
+    brokers_down: AtomicBool,
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            if !self.brokers_down.swap(true, Ordering::AcqRel) {
+                tracing::warn!(reason, "every Kafka broker is away");
+            }
+            return;
+        }
+        tracing::debug!(%error, reason, "the Kafka producer reports an error");
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        let delivery = match result {
+            Ok(_) => {
+                self.brokers_down.store(false, Ordering::Release);
+                Delivery::Acknowledged
+            }
+            Err((error, _)) => match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) => Delivery::Purged,
+                Some(code) => Refusal::of(code).map_or(Delivery::Failed(code), Delivery::Refused),
+                None => Delivery::Failed(RDKafkaErrorCode::Fail),
+            },
+        };
+        (self.on_delivery)(number, delivery);
+    }
+}
+
+/// An idempotent producer: per partition, what the broker has is a gapless beginning of what was sent.
+///
+/// Nothing times out: a record waits until the broker takes it, however long that is. What can't be sent at all is fatal for the producer, so
+/// that nothing behind it passes.
+pub struct Producer {
+    inner: Arc<BaseProducer<Context>>,
+    ending: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer").field("in_flight", &self.in_flight()).finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// Starts the client and the thread on which `on_delivery` is called.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`], [`Error::ForbiddenProperty`], [`Error::Thread`].
+    pub fn start(
+        kafka: &Config,
+        config: &ProducerConfig,
+        on_delivery: impl Fn(usize, Delivery) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let context = Context { on_delivery: Box::new(on_delivery), brokers_down: AtomicBool::new(false) };
+        let inner = BaseProducer::from_config_and_context(&client_config(kafka, config)?, context)
+            .map_err(|source| Error::Configuration { context: "creating a producer", source })?;
+        let inner = Arc::new(inner);
+        let ending = Arc::new(AtomicBool::new(false));
+        let (polled, ends) = (Arc::clone(&inner), Arc::clone(&ending));
+        let thread = std::thread::Builder::new()
+            .name("kafka-producer".to_owned())
+            .spawn(move || {
+                while !ends.load(Ordering::Acquire) {
+                    polled.poll(POLL_WAIT);
+                }
+            })
+            .map_err(Error::Thread)?;
+        Ok(Self { inner, ending, thread: Some(thread) })
+    }
+
+    /// Takes a record over for sending; what becomes of it is told with `number`. Never blocks.
+    ///
+    /// # Errors
+    /// [`SendError`]; then nothing will be told of it.
+    pub fn send(&self, record: &Outgoing<'_>, number: usize) -> Result<(), SendError> {
+        let mut message: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(record.topic, number).partition(record.partition).key(record.key).payload(record.value);
+        if !record.traceparent.is_empty() {
+            let header = Header { key: "traceparent", value: Some(record.traceparent) };
+            message = message.headers(OwnedHeaders::new_with_capacity(1).insert(header));
+        }
+        let Err((source, _)) = self.inner.send(message) else { return Ok(()) };
+        match source.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => Err(SendError::Full),
+            Some(code) => match Refusal::of(code) {
+                Some(refusal) => Err(SendError::Refused(refusal)),
+                None => Err(SendError::Fatal(Error::Fatal { context: "sending", source })),
+            },
+            None => Err(SendError::Fatal(Error::Fatal { context: "sending", source })),
+        }
+    }
+
+    /// Throws away everything that is not yet acknowledged. Each record is told of as [`Delivery::Purged`]; those that were under way may reach
+    /// the broker all the same.
+    pub fn purge(&self) {
+        self.inner.purge(PurgeConfig::default().queue().inflight());
+    }
+
+    /// Records that are not yet acknowledged or told of.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        usize::try_from(self.inner.in_flight_count()).unwrap_or(0)
+    }
+
+    /// Whether the last that was heard is that every broker is away.
+    #[must_use]
+    pub fn brokers_down(&self) -> bool {
+        self.inner.client().context().brokers_down.load(Ordering::Acquire)
+    }
+
+    /// Asks the brokers for a sign of life, and remembers that there was one. Blocks for up to two seconds: call it where blocking is allowed.
+    #[must_use]
+    pub fn probe_blocking(&self) -> bool {
+        let alive = self.inner.client().fetch_metadata(None, PROBE_TIMEOUT).is_ok();
+        if alive {
+            self.inner.client().context().brokers_down.store(false, Ordering::Release);
+        }
+        alive
+    }
+}
+
+impl Drop for Producer {
+    /// Throws away what is not acknowledged, and waits for the thread, which takes a tenth of a second at most.
+    fn drop(&mut self) {
+        self.purge();
+        self.ending.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the producer's thread had panicked");
+        }
+    }
+}
+
+fn client_config(kafka: &Config, config: &ProducerConfig) -> Result<ClientConfig, Error> {
+    let mut client = kafka.client()?;
+    let linger_us = config.linger_us;
+    client
+        .set("enable.idempotence", "true")
+        .set("enable.gapless.guarantee", "true")
+        .set("acks", "all")
+        .set("max.in.flight.requests.per.connection", "5")
+        .set("message.timeout.ms", "0")
+        .set("linger.ms", format!("{}.{:03}", linger_us / 1_000, linger_us % 1_000))
+        .set("batch.size", config.batch_bytes.to_string())
+        .set("batch.num.messages", "10000")
+        .set("queue.buffering.max.messages", config.queue_records_max.to_string())
+        .set("queue.buffering.max.kbytes", config.queue_kib_max.to_string())
+        .set("retry.backoff.ms", "50")
+        .set("retry.backoff.max.ms", "500")
+        .set("compression.codec", &config.compression);
+    Ok(client)
+}
