@@ -55,11 +55,7 @@ static DATABASES: [Database; 3] = [
         sets: &[EVENT_STORE, INVENTORY_DB],
         connect_roles: &["idempo_inventory", "idempo_relay", "idempo_auditor"],
     },
-    Database {
-        name: "inventory_view_db",
-        sets: &[INVENTORY_VIEW_DB],
-        connect_roles: &["idempo_inventory_projector", "idempo_auditor"],
-    },
+    Database { name: "inventory_view_db", sets: &[INVENTORY_VIEW_DB], connect_roles: &["idempo_inventory_projector", "idempo_auditor"] },
 ];
 
 /// The databases of the platform.

@@ -1,0 +1,129 @@
+//! A PostgreSQL cluster as its superuser sees it: roles, databases, migrations.
+
+use std::fmt;
+
+use anyhow::{Context as _, Result};
+use idempo_pg::Config;
+use idempo_schemas::{DATABASE_SQL, Database, OWNER, ROLES_SQL};
+use tokio_postgres::Client;
+use url::Url;
+
+/// A statement of ours on the cluster may take this long, in milliseconds: copying a template waits for its readers.
+const STATEMENT_TIMEOUT_MS: u64 = 60_000;
+
+/// A cluster, by a superuser's URL of one of its databases.
+#[derive(Clone)]
+pub struct Cluster {
+    superuser: Url,
+}
+
+impl Cluster {
+    /// The cluster behind a superuser's URL, such as `postgres://postgres@127.0.0.1:5432/postgres`.
+    ///
+    /// # Errors
+    /// When it is not a URL with a host.
+    pub fn new(superuser_url: &str) -> Result<Self> {
+        // The parser's error does not repeat the URL, which may hold a password.
+        let superuser = Url::parse(superuser_url).context("the database URL is not a URL")?;
+        anyhow::ensure!(superuser.has_host(), "the database URL names no host");
+        Ok(Self { superuser })
+    }
+
+    /// The superuser's configuration for a database.
+    #[must_use]
+    pub fn superuser(&self, database: &str) -> Config {
+        let mut url = self.superuser.clone();
+        url.set_path(database);
+        Config { statement_timeout_ms: STATEMENT_TIMEOUT_MS, application_name: "idempo-devstack".to_owned(), ..Config::at(url.as_str()) }
+    }
+
+    /// The configuration of `role` for a database.
+    ///
+    /// On a cluster that trusts local users the role itself logs in. On one that asks for passwords, where only the superuser's is known, the
+    /// superuser logs in and takes the role's place: the rights are the role's, except the right to connect.
+    #[must_use]
+    pub fn role(&self, database: &str, role: &str) -> Config {
+        let mut url = self.superuser.clone();
+        url.set_path(database);
+        if url.password().is_some() {
+            // Not `query_pairs_mut`: it writes a space as `+`, which PostgreSQL's URLs don't know.
+            let query = url.query().map_or_else(String::new, |query| format!("{query}&"));
+            url.set_query(Some(&format!("{query}options=-c%20role%3D{role}")));
+        } else if url.set_username(role).is_err() {
+            // Refused only for URLs without a host, which `new` does not let in.
+            tracing::error!("a URL with a host takes a user name");
+        }
+        Config { application_name: role.to_owned(), ..Config::at(url.as_str()) }
+    }
+
+    /// Makes the platform's roles; they are the cluster's, so once is enough for all its databases.
+    ///
+    /// # Errors
+    /// When the cluster can't be reached or the user is no superuser.
+    pub async fn make_roles(&self) -> Result<()> {
+        let client = session(&self.superuser("postgres")).await?;
+        client.batch_execute(ROLES_SQL).await.context("making the roles")
+    }
+
+    /// Makes a database called `name` like `database`, unless it is there, and brings it up to date. Needs the roles.
+    ///
+    /// # Errors
+    /// When the cluster can't be reached, or a migration fails.
+    pub async fn make_database(&self, database: &Database, name: &str) -> Result<()> {
+        let client = session(&self.superuser("postgres")).await?;
+        let there = client.query_one(include_str!("sql/database_exists.sql"), &[&name]).await?.try_get::<_, bool>(0)?;
+        if !there {
+            client.batch_execute(&format!("CREATE DATABASE {} OWNER {OWNER}", quoted(name))).await.context("making a database")?;
+        }
+        grant_connect(&client, name, database.connect_roles).await?;
+        session(&self.superuser(name)).await?.batch_execute(DATABASE_SQL).await.context("preparing a database")?;
+        idempo_pg::migrate(&self.role(name, OWNER), database.sets).await.with_context(|| format!("migrating {name}"))?;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cluster").field(&self.superuser.host_str()).field(&self.superuser.port()).finish()
+    }
+}
+
+/// Lets only these roles, and the owner, connect to a database. A copy of a database does not inherit this.
+pub(crate) async fn grant_connect(client: &Client, database: &str, roles: &[&str]) -> Result<()> {
+    let database = quoted(database);
+    let mut sql = format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC;");
+    for role in roles {
+        sql.push_str(&format!("GRANT CONNECT ON DATABASE {database} TO {};", quoted(role)));
+    }
+    client.batch_execute(&sql).await.context("granting the right to connect")
+}
+
+/// A client whose connection runs by itself until the client is dropped.
+pub(crate) async fn session(config: &Config) -> Result<Client> {
+    let (client, connection) = idempo_pg::connect(config).await.context("connecting to PostgreSQL")?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// An identifier as SQL writes it.
+pub(crate) fn quoted(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_logs_in_itself_where_no_password_is_asked() {
+        let cluster = Cluster::new("postgres://postgres@127.0.0.1:5433/postgres").expect("a URL");
+        assert_eq!(cluster.role("wallet_db", "idempo_wallet").url.masked(), "postgres://idempo_wallet@127.0.0.1:5433/wallet_db");
+    }
+
+    #[test]
+    fn the_superuser_takes_a_roles_place_where_a_password_is_asked() {
+        let cluster = Cluster::new("postgres://admin:secret@db/postgres?sslmode=prefer").expect("a URL");
+        let url = cluster.role("wallet_db", "idempo_wallet").url.masked();
+        assert_eq!(url, "postgres://admin:***@db/wallet_db?sslmode=prefer&options=-c%20role%3Didempo_wallet");
+    }
+}

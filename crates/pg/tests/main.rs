@@ -1,0 +1,5 @@
+//! idempo-pg on a real PostgreSQL.
+
+mod errors;
+mod migrate;
+mod pool;
