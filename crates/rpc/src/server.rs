@@ -1,0 +1,195 @@
+//! The server: one stack for every service.
+
+use std::future::ready;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::error_handling::HandleErrorLayer;
+use idempo_errors::{Class, Classified};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+use tower::{BoxError, ServiceBuilder};
+
+use crate::call::{self, CallLayer};
+use crate::config::ServerConfig;
+use crate::connection;
+use crate::deadline::DeadlineLayer;
+use crate::health;
+use crate::transport_error::{contain_panic, explain, limit_request, overloaded};
+
+/// The flow-control window of a connection and of each of its calls, in bytes: what a client may send before it is read.
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// The largest HTTP/2 frame, in bytes: the protocol's own default.
+const FRAME_BYTES_MAX: u32 = 16 * 1024;
+/// How many calls that their client reset may wait on a connection: a client that only opens and resets is cut off.
+const PENDING_RESETS_MAX: usize = 64;
+/// How many calls we reset for a client's errors before its connection ends.
+const ERROR_RESETS_MAX: usize = 64;
+/// How long connections get to end after they are cut.
+const CUT: Duration = Duration::from_secs(1);
+
+/// What a process serves.
+#[derive(Debug)]
+pub struct Service {
+    /// The domain of the errors that the transport makes: `<service>.idempo`.
+    pub domain: &'static str,
+    /// The generated servers.
+    pub routes: Routes,
+    /// Their names (`NamedService::NAME`), for the health service.
+    pub names: Vec<&'static str>,
+}
+
+/// Why a server does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration makes no sense.
+    #[error("the gRPC server's configuration is invalid: {0}")]
+    Config(String),
+    /// The address can't be listened on.
+    #[error("can't listen on {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The built-in descriptor set can't be read.
+    #[error("the descriptor set can't be read")]
+    Descriptors(#[source] tonic_reflection::server::Error),
+    /// The server stopped by itself.
+    #[error("the gRPC server failed")]
+    Transport(#[source] tonic::transport::Error),
+    /// Calls were still open when the time to drain was over. Their connections were cut, their outcome is unknown to their callers.
+    #[error("calls were still open after {drain_ms} ms of draining")]
+    NotDrained {
+        /// The time that they had, in milliseconds.
+        drain_ms: u64,
+    },
+}
+
+impl Classified for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::Config(_) | Self::Descriptors(_) => Class::Internal,
+            Self::Bind { .. } | Self::Transport(_) => Class::Unavailable,
+            Self::NotDrained { .. } => Class::DeadlineExceeded,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "GRPC_CONFIG_INVALID",
+            Self::Bind { .. } => "GRPC_ADDRESS_UNAVAILABLE",
+            Self::Descriptors(_) => "DESCRIPTORS_UNREADABLE",
+            Self::Transport(_) => "GRPC_SERVER_FAILED",
+            Self::NotDrained { .. } => "GRPC_NOT_DRAINED",
+        }
+    }
+}
+
+/// Listens on `config.listen`, and answers the bound address and a future that serves there: `service`, its health (as `ready` says) and
+/// reflection. The future ends when `shutdown` is cancelled and all calls have ended. Nothing is served until it is polled, but connections
+/// already queue up.
+///
+/// # Errors
+/// [`Error::Config`], [`Error::Bind`] and [`Error::Descriptors`] at once; [`Error::Transport`] and [`Error::NotDrained`] from the future.
+///
+/// # Cancel safety
+/// Dropping the future stops accepting; calls that are open go on in tasks of their own.
+pub async fn serve(
+    config: &ServerConfig,
+    service: Service,
+    ready: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) -> Result<(SocketAddr, impl Future<Output = Result<(), Error>> + Send + 'static), Error> {
+    config.validate().map_err(Error::Config)?;
+    call::describe_metrics();
+    let bind_error = |source| Error::Bind { address: config.listen, source };
+    let incoming = TcpIncoming::bind(config.listen)
+        .map_err(bind_error)?
+        .with_nodelay(Some(true))
+        .with_keepalive(Some(Duration::from_millis(config.tcp_keepalive_ms)));
+    let address = incoming.local_addr().map_err(bind_error)?;
+
+    let reporter = HealthReporter::new();
+    health::report(&reporter, &service.names, *ready.borrow()).await;
+    let names = service.names.clone();
+    let (domain, request_timeout) = (service.domain, config.request_timeout());
+    let routes = routes(config, service, &reporter)?;
+
+    // A call meets these from top to bottom, and its answer from bottom to top.
+    let around_every_call = ServiceBuilder::new()
+        .layer(CallLayer)
+        .map_response(move |answer| explain(answer, domain))
+        .layer(DeadlineLayer { longest: request_timeout, domain });
+
+    let cut = CancellationToken::new();
+    let connections = connection::accept(incoming, config.connections_limit, cut.clone());
+    let serving = http2(config)
+        .layer(around_every_call)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(connections, shutdown.clone().cancelled_owned());
+    let following = health::follow(reporter, names, ready, shutdown.clone());
+    let drain_ms = config.drain_ms;
+
+    let served = async move {
+        let mut serving = Box::pin(async { tokio::join!(serving, following).0.map_err(Error::Transport) });
+        let drained_by = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(Duration::from_millis(drain_ms)).await;
+        };
+        tokio::select! {
+            biased;
+            served = &mut serving => return served,
+            () = drained_by => {}
+        }
+        cut.cancel();
+        // Whether they end or not, they are given up.
+        let _ = tokio::time::timeout(CUT, serving).await;
+        Err(Error::NotDrained { drain_ms })
+    };
+    Ok((address, served))
+}
+
+/// The service's own methods behind the limit of calls at once; health and reflection answer even when that is reached.
+fn routes(config: &ServerConfig, service: Service, reporter: &HealthReporter) -> Result<Routes, Error> {
+    let (domain, max_request_bytes) = (service.domain, config.max_request_bytes);
+    let admitted = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(move |_overloaded: BoxError| ready(overloaded(domain))))
+        .load_shed()
+        .concurrency_limit(config.concurrency_limit)
+        .map_request(move |request| limit_request(request, max_request_bytes))
+        .map_future(move |handler| contain_panic(handler, domain))
+        .service(service.routes.prepare());
+
+    let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(idempo_proto::DESCRIPTOR_SET);
+    let platform = Routes::new(HealthServer::new(HealthService::from_health_reporter(reporter.clone())))
+        .add_service(reflection().build_v1().map_err(Error::Descriptors)?)
+        .add_service(reflection().build_v1alpha().map_err(Error::Descriptors)?);
+    Ok(platform.into_axum_router().fallback_service(admitted).into())
+}
+
+/// The transport with every limit set.
+///
+/// `max_connection_age_grace` stays unset: with it, tonic 0.14 closes old connections without telling their clients first.
+/// `timeout` stays unset: it would answer CANCELLED.
+fn http2(config: &ServerConfig) -> Server {
+    Server::builder()
+        .accept_http1(false)
+        .max_concurrent_streams(config.streams_per_connection_limit)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .http2_max_header_list_size(config.max_header_list_bytes)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
+        .http2_keepalive_interval(Some(Duration::from_millis(config.keepalive_interval_ms)))
+        .http2_keepalive_timeout(Some(Duration::from_millis(config.keepalive_timeout_ms)))
+        .max_connection_age(Duration::from_millis(config.connection_age_ms))
+}
