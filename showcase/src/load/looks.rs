@@ -1,0 +1,94 @@
+//! Reads your writes: what a read with a position has to show, and what it showed.
+
+use bytes::Bytes;
+use idempo_ids::StreamId;
+use idempo_proto::inventory::v1::{GetItemRequest, GetItemResponse, ItemState};
+use idempo_proto::wallet::v1::{GetWalletRequest, GetWalletResponse};
+use prost::Message as _;
+
+use super::planned::Look;
+use super::recorder::{Reading, Recorder};
+use super::world::World;
+use crate::history::{Answer, Read};
+use crate::method::Method;
+use crate::position;
+
+/// Reads what a command changed, with the command's position, and writes down what should have been there.
+pub(super) async fn look(recorder: &mut Recorder, world: &World, look: Look, min_position: &str) {
+    let read = match look {
+        Look::Wallet(player) => wallet(recorder, world, player, min_position).await,
+        Look::NewestItem => match world.pieces.last() {
+            Some(piece) => own_item(recorder, world, &piece.item_id, min_position).await,
+            None => return,
+        },
+        Look::Item(item_id) => own_item(recorder, world, &item_id, min_position).await,
+        Look::Given(item_id, owner, hop) => {
+            let name = format!("{owner}/items/{item_id}");
+            item(recorder, &item_id, vec![("name", name), ("hop", hop.to_string())], hop, min_position).await
+        }
+    };
+    recorder.history.reads.push(read);
+}
+
+async fn wallet(recorder: &Recorder, world: &World, player: usize, min_position: &str) -> Read {
+    let name = world.wallet_name(player);
+    let request = GetWalletRequest { name: name.clone(), as_of: None, min_position: min_position.to_owned() };
+    let reading = recorder.read(Method::GetWallet, request.encode_to_vec().into()).await;
+    let stream = StreamId::of("wallet", world.player_id(player).uuid());
+    let demanded = position::decode(min_position).unwrap_or_default();
+    let mut read = reading.of(name.clone());
+    read.floor = demanded.iter().find(|(id, _)| *id == stream).map_or(u64::MAX, |(_, version)| *version);
+    read.wanted = vec![("name", name)];
+    if let Some(wallet) = reply_of::<GetWalletResponse>(&reading).and_then(|response| response.wallet) {
+        read.mark = wallet.etag.parse().unwrap_or_default();
+        read.seen = Some(vec![("name", wallet.name)]);
+    }
+    read
+}
+
+async fn own_item(recorder: &Recorder, world: &World, item_id: &str, min_position: &str) -> Read {
+    let piece = world.piece_at(item_id).and_then(|at| world.pieces.get(at));
+    let (wanted, hop) = piece.map_or_else(
+        || (vec![("name", "an item that the client knows".to_owned())], 0),
+        |piece| {
+            let state = if piece.reservation.is_some() { ItemState::Reserved } else { ItemState::Owned };
+            let wanted = vec![
+                ("name", world.item_name(piece)),
+                ("state", state.as_str_name().to_owned()),
+                ("hop", piece.hop.to_string()),
+                ("equipped", piece.equipped.to_string()),
+            ];
+            (wanted, piece.hop)
+        },
+    );
+    item(recorder, item_id, wanted, hop, min_position).await
+}
+
+async fn item(recorder: &Recorder, item_id: &str, wanted: Vec<(&'static str, String)>, floor: u64, min_position: &str) -> Read {
+    let name = format!("items/{item_id}");
+    let request = GetItemRequest { name: name.clone(), min_position: min_position.to_owned() };
+    let reading = recorder.read(Method::GetItem, request.encode_to_vec().into()).await;
+    let mut read = reading.of(name);
+    read.floor = floor;
+    if let Some(response) = reply_of::<GetItemResponse>(&reading) {
+        read.lag_events = response.freshness.map(|freshness| freshness.lag_events);
+        if let Some(item) = response.item {
+            read.mark = u64::try_from(item.hop).unwrap_or_default();
+            read.seen = Some(vec![
+                ("state", item.state().as_str_name().to_owned()),
+                ("hop", item.hop.to_string()),
+                ("equipped", item.equipped.to_string()),
+                ("name", item.name),
+            ]);
+        }
+    }
+    read.wanted = wanted;
+    read
+}
+
+fn reply_of<M: prost::Message + Default>(reading: &Reading) -> Option<M> {
+    match &reading.answer {
+        Answer::Replied { reply, .. } => M::decode(Bytes::clone(reply)).ok(),
+        _ => None,
+    }
+}

@@ -1,0 +1,137 @@
+//! The load: 32 clients that play with 1,000 players, seeded.
+
+mod client;
+mod dice;
+mod faults;
+mod inventory_moves;
+mod looks;
+mod planned;
+mod recorder;
+mod wallet_moves;
+mod world;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use idempo_clock::SharedClock;
+use idempo_ids::PlayerId;
+use idempo_proto::event::v1::ItemKind;
+use tokio::sync::Barrier;
+
+use self::client::Client;
+use self::dice::Dice;
+use self::recorder::Recorder;
+use self::world::{Player, Shelf, World};
+use crate::history::History;
+use crate::wire::Wire;
+
+/// The time to live of holds and reservations that are left to expire, in milliseconds: the least that is allowed.
+const SHORT_TTL_MS: i64 = 1_000;
+/// Item types of each sort.
+const TYPES_PER_SORT: usize = 4;
+/// The stream of chance that makes the players; clients have the streams from 0.
+const PLAYERS_STREAM: u64 = u64::MAX;
+
+/// How much is asked of the platform.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// How many players, at least 8 for each client.
+    pub players: usize,
+    /// How many clients at a time.
+    pub clients: u16,
+    /// How many commands, each with a key of its own.
+    pub commands: usize,
+    /// What everything random comes from.
+    pub seed: u64,
+}
+
+/// How far the load is, for whoever watches.
+#[derive(Debug, Default)]
+pub struct Progress {
+    settled: AtomicU64,
+}
+
+impl Progress {
+    /// How many commands have got a definite answer.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    fn count_one(&self) {
+        self.settled.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What a load left behind.
+#[derive(Debug)]
+pub struct Played {
+    /// Everything that was sent and answered.
+    pub history: History,
+    /// The players.
+    pub players: Arc<[PlayerId]>,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+}
+
+/// Plays until every client has sent its share of the commands and each has a definite answer, or its retries are used up.
+///
+/// # Errors
+/// Where a client meets a reply that it can't read.
+pub async fn play(size: Size, wire: &Wire, clock: &SharedClock, began: Instant, progress: &Arc<Progress>) -> anyhow::Result<Played> {
+    let mut dice = Dice::new(size.seed, PLAYERS_STREAM, clock.clone());
+    let players: Arc<[PlayerId]> = (0..size.players).map(|_| PlayerId::new(dice.key())).collect();
+    let mut first = client_of(size, wire, clock, began, progress, World::default(), 0)?;
+    let shelf = Arc::new(stock_shelf(&mut first).await?);
+    let mut history = first.finish();
+
+    let barrier = Arc::new(Barrier::new(usize::from(size.clients)));
+    let share = size.players.div_ceil(usize::from(size.clients));
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..size.clients {
+        let own = players.iter().skip(usize::from(number) * share).take(share).map(|id| Player { id: *id, available: [0, 0] });
+        let world = World { players: own.collect(), everyone: players.clone(), shelf: shelf.clone(), ..World::default() };
+        let client = client_of(size, wire, clock, began, progress, world, number)?;
+        let quota = size.commands.div_ceil(usize::from(size.clients));
+        tasks.spawn(client.run(quota, barrier.clone()));
+    }
+    while let Some(joined) = tasks.join_next().await {
+        history.absorb(joined.context("a client died")??);
+    }
+    let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    Ok(Played { history, players, took_us })
+}
+
+fn client_of(
+    size: Size,
+    wire: &Wire,
+    clock: &SharedClock,
+    began: Instant,
+    progress: &Arc<Progress>,
+    world: World,
+    number: u16,
+) -> anyhow::Result<Client> {
+    let recorder = Recorder::new(number, wire.line(number)?, began, progress.clone());
+    // The item types are made by a client of its own stream, so that client 0 plays the same whether or not they are counted.
+    let stream = if world.players.is_empty() { PLAYERS_STREAM - 1 } else { u64::from(number) };
+    Ok(Client::new(Dice::new(size.seed, stream, clock.clone()), world, recorder))
+}
+
+/// Creates the item types of this run. Their ids carry a part of a fresh key: a type never changes, also not for the next run.
+async fn stock_shelf(client: &mut Client) -> anyhow::Result<Shelf> {
+    let mark = client.mark();
+    let slugs = |sort: &str| (0..TYPES_PER_SORT).map(|number| format!("{sort}_{number}_{mark}")).collect::<Vec<_>>();
+    let shelf = Shelf { weapons: slugs("sword"), trinkets: slugs("ring"), stacks: slugs("arrow") };
+    for (bonus, slug) in (1..).zip(&shelf.weapons) {
+        client.create_type(slug, ItemKind::Unique, bonus).await?;
+    }
+    for slug in &shelf.trinkets {
+        client.create_type(slug, ItemKind::Unique, 0).await?;
+    }
+    for slug in &shelf.stacks {
+        client.create_type(slug, ItemKind::Stackable, 0).await?;
+    }
+    Ok(shelf)
+}
