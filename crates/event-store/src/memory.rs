@@ -42,36 +42,47 @@ impl Kept {
         self.streams.get(&stream).map_or(0, |events| u64::try_from(events.len()).unwrap_or(u64::MAX))
     }
 
-    fn append(
-        &mut self,
-        command: CommandAppend,
-        broken: &mut HashSet<StreamId>,
-        first_touch: &mut HashMap<StreamId, u64>,
-    ) -> CommandResult {
-        for touch in &command.touches {
-            first_touch.entry(touch.target.stream_id).or_insert(touch.expected);
+    /// As `es.append` does it: who stands on a stream that has moved on; then whose key is taken; then who was decided on top of those.
+    fn append(&mut self, commands: Vec<CommandAppend>) -> Vec<CommandResult> {
+        let mut expected: HashMap<StreamId, u64> = HashMap::new();
+        for touch in commands.iter().flat_map(|command| &command.touches) {
+            expected.entry(touch.target.stream_id).or_insert(touch.expected);
         }
-        let streams = || command.touches.iter().map(|touch| touch.target.stream_id);
-        let is_stale = command.touches.iter().any(|touch| self.version(touch.target.stream_id) != touch.expected);
-        if is_stale || streams().any(|stream| broken.contains(&stream)) {
-            let fresh: Vec<StreamId> = streams().filter(|stream| !broken.contains(stream)).collect();
-            let since = fresh.iter().flat_map(|stream| self.since(*stream, first_touch.get(stream).copied().unwrap_or(0))).collect();
-            broken.extend(streams());
-            return CommandResult::Conflict { since };
+        expected.retain(|stream, version| self.version(*stream) != *version);
+        let stale = expected;
+        let on_stale = with_followers(&commands, |_, command| streams(command).any(|stream| stale.contains_key(&stream)));
+        let is_candidate = |index: &usize| !on_stale.contains(index);
+        let bound = |command: &CommandAppend| self.answers.get(&(command.key.command_id(), command.key.scope)).cloned();
+        let taken: HashMap<usize, Settled> = commands
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| is_candidate(index))
+            .filter_map(|(index, command)| Some((index, bound(command)?)))
+            .collect();
+        let failed = with_followers(&commands, |index, _| on_stale.contains(&index) || taken.contains_key(&index));
+        let mut results = Vec::new();
+        for (index, command) in commands.into_iter().enumerate() {
+            results.push(match taken.get(&index) {
+                Some(settled) => CommandResult::Taken(settled.clone()),
+                None if failed.contains(&index) => CommandResult::Conflict {
+                    since: streams(&command).filter_map(|stream| Some(self.since(stream, *stale.get(&stream)?))).flatten().collect(),
+                },
+                None => {
+                    self.store(command);
+                    CommandResult::Appended
+                }
+            });
         }
-        let id = (command.key.command_id(), command.key.scope);
-        if let Some(settled) = self.answers.get(&id) {
-            let settled = settled.clone();
-            broken.extend(streams());
-            return CommandResult::Taken(settled);
-        }
-        self.answers.insert(id, command.settled);
+        results
+    }
+
+    fn store(&mut self, command: CommandAppend) {
+        self.answers.insert((command.key.command_id(), command.key.scope), command.settled);
         for event in command.events {
             let stored = StoredEvent { stream_id: event.target.stream_id, version: event.version, envelope: event.envelope.clone() };
             self.streams.entry(event.target.stream_id).or_default().push(stored);
             self.outbox.push(event);
         }
-        CommandResult::Appended
     }
 
     fn since(&self, stream: StreamId, version: u64) -> Vec<StoredEvent> {
@@ -80,13 +91,28 @@ impl Kept {
     }
 }
 
+fn streams(command: &CommandAppend) -> impl Iterator<Item = StreamId> {
+    command.touches.iter().map(|touch| touch.target.stream_id)
+}
+
+/// The commands that fail, and each later one that was decided on top of one of them.
+fn with_followers(commands: &[CommandAppend], fails: impl Fn(usize, &CommandAppend) -> bool) -> HashSet<usize> {
+    let (mut failed, mut broken) = (HashSet::new(), HashSet::new());
+    for (index, command) in commands.iter().enumerate() {
+        if fails(index, command) || streams(command).any(|stream| broken.contains(&stream)) {
+            failed.insert(index);
+            broken.extend(streams(command));
+        }
+    }
+    failed
+}
+
 impl<R: Default + Send + 'static> Store for MemoryStore<R> {
     type Rows = R;
 
     async fn append(&self, batch: Batch<R>) -> Result<Vec<CommandResult>, StoreError> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut broken, mut first_touch) = (HashSet::new(), HashMap::new());
-        Ok(batch.commands.into_iter().map(|command| kept.append(command, &mut broken, &mut first_touch)).collect())
+        Ok(kept.append(batch.commands))
     }
 
     async fn load(&self, after: Vec<(StreamId, u64)>) -> Result<Vec<StoredEvent>, StoreError> {

@@ -9,7 +9,7 @@ use idempo_event_store::store::{Batch, CommandAppend, CommandResult, LOAD_EVENTS
 
 use crate::support::{append, fresh_account, fresh_key, key};
 
-pub fn batch(commands: Vec<CommandAppend>) -> Batch<()> {
+pub(crate) fn batch(commands: Vec<CommandAppend>) -> Batch<()> {
     Batch { commands, rows: () }
 }
 
@@ -17,7 +17,7 @@ async fn versions<S: Store<Rows = ()>>(store: &S, stream: idempo_ids::StreamId) 
     store.load(vec![(stream, 0)]).await.unwrap().into_iter().map(|event| event.version).collect()
 }
 
-pub async fn a_key_is_claimed_once_and_answers_with_what_it_was_bound_to<S: Store<Rows = ()>>(store: &S) {
+pub(crate) async fn a_key_is_claimed_once_and_answers_with_what_it_was_bound_to<S: Store<Rows = ()>>(store: &S) {
     let (target, id) = (fresh_account(), fresh_key());
     let first = append(key(id, 1), &[(target, 0, 2)]);
     assert_eq!(store.append(batch(vec![first.clone()])).await.unwrap(), [CommandResult::Appended]);
@@ -27,7 +27,7 @@ pub async fn a_key_is_claimed_once_and_answers_with_what_it_was_bound_to<S: Stor
     assert_eq!(store.lookup(&first.key).await.unwrap(), Some(first.settled));
 }
 
-pub async fn a_stale_version_is_a_conflict_that_hands_back_the_events_since<S: Store<Rows = ()>>(store: &S) {
+pub(crate) async fn a_stale_version_is_a_conflict_that_hands_back_the_events_since<S: Store<Rows = ()>>(store: &S) {
     let target = fresh_account();
     let first = append(key(fresh_key(), 1), &[(target, 0, 3)]);
     store.append(batch(vec![first.clone()])).await.unwrap();
@@ -41,7 +41,7 @@ pub async fn a_stale_version_is_a_conflict_that_hands_back_the_events_since<S: S
     assert!(matches!(&*store.append(batch(vec![begun_by_another])).await.unwrap(), [CommandResult::Conflict { .. }]));
 }
 
-pub async fn one_commands_conflict_leaves_its_neighbours_alone<S: Store<Rows = ()>>(store: &S) {
+pub(crate) async fn one_commands_conflict_leaves_its_neighbours_alone<S: Store<Rows = ()>>(store: &S) {
     let (a, b, c) = (fresh_account(), fresh_account(), fresh_account());
     let commands = [(a, 0), (b, 5), (c, 0)].map(|(target, expected)| append(key(fresh_key(), 1), &[(target, expected, 1)]));
     let results = store.append(batch(commands.to_vec())).await.unwrap();
@@ -49,14 +49,14 @@ pub async fn one_commands_conflict_leaves_its_neighbours_alone<S: Store<Rows = (
     assert_eq!(versions(store, b.stream_id).await, [0; 0]);
 }
 
-pub async fn commands_on_one_stream_are_appended_as_a_chain<S: Store<Rows = ()>>(store: &S) {
+pub(crate) async fn commands_on_one_stream_are_appended_as_a_chain<S: Store<Rows = ()>>(store: &S) {
     let target = fresh_account();
     let commands = (0..5).map(|n| append(key(fresh_key(), 1), &[(target, n, 1)])).collect();
     assert_eq!(store.append(batch(commands)).await.unwrap(), vec![CommandResult::Appended; 5]);
     assert_eq!(versions(store, target.stream_id).await, [1, 2, 3, 4, 5]);
 }
 
-pub async fn what_was_decided_on_top_of_a_duplicate_comes_back_and_leaves_nothing<S: Store<Rows = ()>>(store: &S) {
+pub(crate) async fn what_was_decided_on_top_of_a_duplicate_comes_back_and_leaves_nothing<S: Store<Rows = ()>>(store: &S) {
     let (target, other, id) = (fresh_account(), fresh_account(), fresh_key());
     store.append(batch(vec![append(key(id, 1), &[(target, 0, 1)])])).await.unwrap();
     let before = append(key(fresh_key(), 1), &[(target, 1, 1)]);
@@ -71,7 +71,7 @@ pub async fn what_was_decided_on_top_of_a_duplicate_comes_back_and_leaves_nothin
     assert_eq!(store.append(batch(vec![again])).await.unwrap(), [CommandResult::Appended]);
 }
 
-pub async fn a_command_on_two_streams_takes_effect_on_both_or_on_neither<S: Store<Rows = ()>>(store: &S) {
+pub(crate) async fn a_command_on_two_streams_takes_effect_on_both_or_on_neither<S: Store<Rows = ()>>(store: &S) {
     let (paying, paid) = (fresh_account(), fresh_account());
     let both = append(key(fresh_key(), 1), &[(paying, 0, 1), (paid, 0, 1)]);
     assert_eq!(store.append(batch(vec![both])).await.unwrap(), [CommandResult::Appended]);
@@ -83,7 +83,7 @@ pub async fn a_command_on_two_streams_takes_effect_on_both_or_on_neither<S: Stor
     assert_eq!(store.append(batch(vec![next])).await.unwrap(), [CommandResult::Appended], "neither stream had moved");
 }
 
-pub async fn a_refusal_binds_its_key_and_is_checked_against_the_version<S: Store<Rows = ()>>(store: &S) {
+pub(crate) async fn a_refusal_binds_its_key_and_is_checked_against_the_version<S: Store<Rows = ()>>(store: &S) {
     let (target, never_begun) = (fresh_account(), fresh_account());
     store.append(batch(vec![append(key(fresh_key(), 1), &[(target, 0, 1)])])).await.unwrap();
     let stale = append(key(fresh_key(), 1), &[(target, 0, 0)]);
@@ -96,7 +96,7 @@ pub async fn a_refusal_binds_its_key_and_is_checked_against_the_version<S: Store
     assert_eq!(versions(store, never_begun.stream_id).await, [0; 0]);
 }
 
-pub async fn many_racing_batches_on_one_new_stream_have_one_winner<S: Store<Rows = ()>>(store: Arc<S>) {
+pub(crate) async fn many_racing_batches_on_one_new_stream_have_one_winner<S: Store<Rows = ()>>(store: Arc<S>) {
     let (target, id) = (fresh_account(), fresh_key());
     let mut racing = tokio::task::JoinSet::new();
     for _ in 0..32 {
@@ -109,7 +109,7 @@ pub async fn many_racing_batches_on_one_new_stream_have_one_winner<S: Store<Rows
     assert_eq!(versions(&*store, target.stream_id).await, [1]);
 }
 
-pub async fn a_long_stream_is_read_page_by_page<S: Store<Rows = ()>>(store: &S) {
+pub(crate) async fn a_long_stream_is_read_page_by_page<S: Store<Rows = ()>>(store: &S) {
     let target = fresh_account();
     let events = u32::try_from(LOAD_EVENTS_MAX).unwrap() + 10;
     store.append(batch(vec![append(key(fresh_key(), 1), &[(target, 0, events)])])).await.unwrap();
@@ -137,7 +137,7 @@ async fn the_memory_twin_conforms() {
 }
 
 /// A store on a database of its own, as the wallet service's role.
-pub async fn postgres() -> (idempo_devstack::testing::Database, Arc<PostgresStore<NoInline>>) {
+pub(crate) async fn postgres() -> (idempo_devstack::testing::TestDatabase, Arc<PostgresStore<NoInline>>) {
     let database = idempo_devstack::testing::database("wallet_db").await;
     let pool = idempo_pg::Pool::open(&database.config("idempo_wallet")).unwrap();
     let clock: idempo_clock::SharedClock = crate::support::clock();

@@ -1,4 +1,10 @@
 //! The event store as its callers and its faults see it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets something it does not expect ends there"
+)]
 
 mod conformance;
 mod differential;

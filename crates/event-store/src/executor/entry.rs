@@ -159,7 +159,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     }
 
     /// Says to everyone who waits for the key that there is no definite answer.
-    pub(super) fn give_up(&mut self, entry: Box<Entry<D>>, error: &Error) {
+    pub(super) fn give_up(&mut self, entry: Entry<D>, error: &Error) {
         if let Some(validator) = entry.validator {
             let _gone = validator.send(Err(error.clone()));
             return;

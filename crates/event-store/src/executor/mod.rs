@@ -129,10 +129,13 @@ impl<S> Clone for Folded<S> {
     }
 }
 
+/// Streams as they were loaded.
+type LoadedStates<D> = Vec<(StreamId, Folded<StateOf<D>>)>;
+
 /// What a task beside the executor came back with.
 enum Done<D: Domain> {
     Appended { decided: Vec<Decided<D>>, working: HashMap<StreamId, Folded<StateOf<D>>>, result: Result<Vec<CommandResult>, StoreError> },
-    Loaded { streams: Vec<StreamId>, result: Result<Vec<(StreamId, Folded<StateOf<D>>)>, Error> },
+    Loaded { streams: Vec<StreamId>, result: Result<LoadedStates<D>, Error> },
     LookedUp { entry: Box<Entry<D>>, result: Result<Option<Settled>, StoreError> },
     Rested { entries: Vec<Box<Entry<D>>> },
 }
@@ -296,7 +299,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
 }
 
 /// Reads streams from their first event on, page by page, folding as it goes.
-async fn load_all<D: Domain, S: Store>(domain: &D, store: &S, streams: &[StreamId]) -> Result<Vec<(StreamId, Folded<StateOf<D>>)>, Error> {
+async fn load_all<D: Domain, S: Store>(domain: &D, store: &S, streams: &[StreamId]) -> Result<LoadedStates<D>, Error> {
     let mut folded: HashMap<StreamId, Folded<StateOf<D>>> =
         streams.iter().map(|stream| (*stream, Folded { version: 0, state: Arc::default() })).collect();
     let mut after: Vec<(StreamId, u64)> = streams.iter().map(|stream| (*stream, 0)).collect();

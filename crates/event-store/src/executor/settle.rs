@@ -10,7 +10,7 @@ use crate::submission::Error;
 
 use super::decide::Decided;
 use super::entry::Entry;
-use super::{Executor, Folded, RowsOf};
+use super::{Executor, Folded, LoadedStates, RowsOf};
 
 /// How often a command whose batch had an unknown outcome is sent again before the caller is told. Its key makes that safe.
 const UNKNOWN_ATTEMPTS_MAX: u32 = 2;
@@ -107,7 +107,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
                 let entries = self.give_up_exhausted(entries, UNKNOWN_ATTEMPTS_MAX, &Error::Unavailable);
                 self.rest(entries);
             }
-            StoreError::Away(_) => entries.for_each(|entry| self.give_up(entry, &Error::Unavailable)),
+            StoreError::Away(_) => entries.for_each(|entry| self.give_up(*entry, &Error::Unavailable)),
             // One command of the batch is to blame: alone, each shows whether it is the one.
             StoreError::Refused(_) if !is_alone => {
                 let entries = entries.map(|mut entry| {
@@ -117,7 +117,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
                 let entries = entries.collect();
                 self.put_back(entries);
             }
-            StoreError::Refused(_) => entries.for_each(|entry| self.give_up(entry, &Error::Corrupt)),
+            StoreError::Refused(_) => entries.for_each(|entry| self.give_up(*entry, &Error::Corrupt)),
         }
     }
 
@@ -131,7 +131,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
         let mut left = Vec::new();
         for entry in entries {
             if entry.attempts >= attempts_max {
-                self.give_up(entry, error);
+                self.give_up(*entry, error);
             } else {
                 left.push(entry);
             }
@@ -140,7 +140,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     }
 
     /// Takes up loaded states, or tells those who wait for them that there are none.
-    pub(super) fn loaded(&mut self, streams: &[StreamId], result: Result<Vec<(StreamId, Folded<StateOf<D>>)>, Error>) {
+    pub(super) fn loaded(&mut self, streams: &[StreamId], result: Result<LoadedStates<D>, Error>) {
         for stream in streams {
             self.busy.remove(stream);
         }
@@ -156,7 +156,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
                 self.pending = kept;
                 let given_up: std::collections::VecDeque<Box<Entry<D>>> = given_up;
                 for entry in given_up {
-                    self.give_up(entry, &error);
+                    self.give_up(*entry, &error);
                 }
             }
         }

@@ -27,6 +27,9 @@ use parameters::{Columns, stored_version};
 const PARTITION_WEEKS_AHEAD: i64 = 2;
 const WEEK_MS: i64 = 7 * 24 * 3_600 * 1_000;
 
+/// How many connections appends keep out of the pool. The rest of the pool stays for everything else.
+const APPENDERS_KEPT_MAX: usize = 3;
+
 /// Status of a row of `es.append` for a command whose key was bound before.
 const STATUS_TAKEN: i16 = 1;
 
@@ -34,7 +37,7 @@ const STATUS_TAKEN: i16 = 1;
 #[derive(Debug)]
 pub struct PostgresStore<I> {
     pool: Pool,
-    /// Connections that appends use again and again; no more than there are batches in flight.
+    /// Connections that appends use again and again, without the pool's clean-up in between; at most [`APPENDERS_KEPT_MAX`].
     appenders: Mutex<Vec<Client>>,
     doorbell: Doorbell,
     inline: PhantomData<fn() -> I>,
@@ -52,6 +55,13 @@ impl<I: InlineProjection> PostgresStore<I> {
         match kept {
             Some(client) => Ok(client),
             None => self.pool.get().await,
+        }
+    }
+
+    fn keep(&self, client: Client) {
+        let mut kept = self.appenders.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < APPENDERS_KEPT_MAX {
+            kept.push(client);
         }
     }
 
@@ -98,7 +108,7 @@ impl<I: InlineProjection> Store for PostgresStore<I> {
         let statement = client.prepare_cached(I::statement()).await.map_err(|error| before_sending(idempo_pg::classify(error)))?;
         let rows = client.query(&statement, &references).await.map_err(|error| after_sending(idempo_pg::classify(error)))?;
         // Only a connection whose statement succeeded is used again: it is outside any transaction and has no state.
-        self.appenders.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+        self.keep(client);
         let mut results = vec![CommandResult::Appended; commands];
         for row in rows {
             read_exception(&row, &mut results).map_err(|error| after_sending(idempo_pg::classify(error)))?;

@@ -13,42 +13,42 @@ use idempo_proto::event::v1::{EventEnvelope, FundsBurned, FundsMinted};
 use prost::Message as _;
 
 /// A time all tests begin at: 2026-11-01T00:00:00Z.
-pub const START_MS: i64 = 1_793_491_200_000;
+pub(crate) const START_MS: i64 = 1_793_491_200_000;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A UUIDv7 made at [`START_MS`], another one at each call.
-pub fn fresh_key() -> Uuid {
+pub(crate) fn fresh_key() -> Uuid {
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     key_at(START_MS, n)
 }
 
 /// The `n`-th UUIDv7 of a millisecond.
-pub fn key_at(millis: i64, n: u64) -> Uuid {
+pub(crate) fn key_at(millis: i64, n: u64) -> Uuid {
     let mut bytes = [0_u8; 16];
     bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
     bytes[8..].copy_from_slice(&n.to_be_bytes());
     derive(Uuid::from_bytes(bytes), "test", u32::try_from(n % 1_000_000).unwrap())
 }
 
-pub fn key(uuid: Uuid, payload: u8) -> IdempotencyKey {
+pub(crate) fn key(uuid: Uuid, payload: u8) -> IdempotencyKey {
     let request = FundsMinted { amount: i64::from(payload) + 1, ..FundsMinted::default() };
     IdempotencyKey { scope: [7; 16], key: uuid, fingerprint: idempo_rpc::fingerprint::fingerprint(&request) }
 }
 
-pub const ACCOUNTS: Category = Category { number: 1, name: "account" };
+pub(crate) const ACCOUNTS: Category = Category { number: 1, name: "account" };
 
-pub fn account(n: u32) -> StreamTarget {
+pub(crate) fn account(n: u32) -> StreamTarget {
     ACCOUNTS.stream(derive(Uuid::nil(), "owner", n))
 }
 
 /// A stream no other test uses.
-pub fn fresh_account() -> StreamTarget {
+pub(crate) fn fresh_account() -> StreamTarget {
     ACCOUNTS.stream(fresh_key())
 }
 
 /// A decided command: `touches` are (stream, expected version, events to add).
-pub fn append(key: IdempotencyKey, touches: &[(StreamTarget, u64, u32)]) -> CommandAppend {
+pub(crate) fn append(key: IdempotencyKey, touches: &[(StreamTarget, u64, u32)]) -> CommandAppend {
     let mut events = Vec::new();
     for (target, expected, added) in touches {
         for step in 1..=*added {
@@ -80,10 +80,10 @@ pub fn append(key: IdempotencyKey, touches: &[(StreamTarget, u64, u32)]) -> Comm
 
 /// Accounts that can't be overdrawn.
 #[derive(Debug)]
-pub struct Accounts;
+pub(crate) struct Accounts;
 
 #[derive(Debug, Clone)]
-pub enum Command {
+pub(crate) enum Command {
     Deposit(i64),
     Withdraw(i64),
     /// From the first stream to the second.
@@ -91,7 +91,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     Deposited(i64),
     Withdrawn(i64),
 }
@@ -166,7 +166,7 @@ impl Domain for Accounts {
     fn project(&self, _applied: &Applied<'_, Self>, (): &mut ()) {}
 }
 
-pub fn submission(key: IdempotencyKey, command: Command, streams: &[StreamTarget]) -> Submission<Command> {
+pub(crate) fn submission(key: IdempotencyKey, command: Command, streams: &[StreamTarget]) -> Submission<Command> {
     Submission {
         command,
         streams: streams.iter().copied().collect(),
@@ -179,6 +179,6 @@ pub fn submission(key: IdempotencyKey, command: Command, streams: &[StreamTarget
 }
 
 /// A clock at the tests' start.
-pub fn clock() -> Arc<idempo_clock::ManualClock> {
+pub(crate) fn clock() -> Arc<idempo_clock::ManualClock> {
     idempo_clock::ManualClock::new(jiff::Timestamp::from_millisecond(START_MS).unwrap())
 }
