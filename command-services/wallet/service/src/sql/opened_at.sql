@@ -1,0 +1,1 @@
+SELECT opened_at FROM wallet.wallets WHERE player_id = $1

@@ -1,0 +1,1 @@
+//! The wallet service, through gRPC, on real PostgreSQL.
