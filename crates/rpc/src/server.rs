@@ -118,7 +118,8 @@ pub async fn serve(
     let address = incoming.local_addr().map_err(bind_error)?;
 
     let reporter = HealthReporter::new();
-    health::report(&reporter, &service.names, *ready.borrow()).await;
+    let is_ready = *ready.borrow();
+    health::report(&reporter, &service.names, is_ready).await;
     let names = service.names.clone();
     let (domain, request_timeout) = (service.domain, config.request_timeout());
     let routes = routes(config, service, &reporter)?;
