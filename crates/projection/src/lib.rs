@@ -1,1 +1,44 @@
-//! Stub.
+//! Projections: how the events of a topic become a read model, each exactly once.
+//!
+//! In the flow: command service → outbox → relay → Kafka → **projection** → rows → query service. A process joins a consumer group
+//! ([`Projection`]); for each partition that it is given, a task takes the partition from the store (which raises its epoch), reads from the offset
+//! that the store has, and commits batch after batch: decode, drop what the store has, fold by the [`Projector`], then one transaction with the
+//! rows, the versions of the streams and the checkpoint.
+//!
+//! Invariants kept here:
+//! * The position is where the effect is. A batch commits only where the checkpoint still has the epoch and the offset that the batch was read at:
+//!   a zombie's batch is rolled back. What Kafka remembers of a group is a hint for lag tools and is never read.
+//! * An event is in the read model once, however often it is in the topic: its stream's version says so. A version that is missing stops the
+//!   partition; nothing is ever skipped.
+//! * What can't be understood stops its partition before it ([`Halt`]), loudly. Other partitions go on. A store or a broker that is away is waited
+//!   for, and costs no event.
+//! * A [`Projector`] has no clock, no connection and no `self`; what has effects is a [`Reactor`], which this runtime does not take.
+//! * No buffer without a bound: a partition's task reads what it can commit, and Kafka keeps the rest.
+//!
+//! What it does not do: rebuild a generation, or handle dead letters.
+
+mod batch;
+mod event;
+mod halt;
+pub mod memory;
+mod meters;
+mod partition;
+mod postgres;
+mod progress;
+mod projector;
+mod reactor;
+mod runtime;
+mod store;
+mod view;
+
+pub use batch::Entry;
+pub use event::{Event, Outline, Undecodable};
+pub use halt::{Cause, Halt};
+pub use partition::{BATCH_RECORDS_MAX, Ended, Feed, Partition, run as run_partition};
+pub use postgres::{PostgresStore, Scope, Tables};
+pub use progress::{HEADS_FRESH_MS, Lag, PartitionState, Progress};
+pub use projector::{Interest, Malformed, Projector};
+pub use reactor::{EffectId, EffectLog, Reactor};
+pub use runtime::{Error, Options, Projection};
+pub use store::{Batch, Checkpoint, Commit, Lease, Store, StoreError};
+pub use view::{Reached, View};

@@ -1,0 +1,70 @@
+//! Why a partition stops: what only a person can mend.
+
+use idempo_ids::StreamId;
+
+use crate::event::Undecodable;
+use crate::projector::Malformed;
+
+/// A partition that stopped, and the record it stands before. All before that record is in the read model; nothing from it on is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("stopped before offset {offset}: {cause}")]
+pub struct Halt {
+    /// The offset of the first record that is not in the read model.
+    pub offset: i64,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a partition stopped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// The record is no event.
+    #[error("the record is no event: {0}")]
+    Undecodable(#[from] Undecodable),
+    /// The event is of a type that the projector does not know.
+    #[error("event type {0} is unknown to this projector")]
+    UnknownType(u16),
+    /// The projector can't apply the event.
+    #[error("the event can't be applied: {0}")]
+    Malformed(#[from] Malformed),
+    /// Events of a stream are missing: they are not in the topic, or not in their place.
+    #[error("stream {stream} goes on at version {found} after version {last}")]
+    Gap {
+        /// The stream.
+        stream: StreamId,
+        /// Its last version in the read model.
+        last: u64,
+        /// The version of the record.
+        found: u64,
+    },
+    /// The read model refuses the rows.
+    #[error("the read model refuses the rows: {0}")]
+    Refused(String),
+    /// The log does not have the records that the read model needs next: retention has passed over them, or the topic is another one.
+    #[error("the log holds the offsets {low} to {high} and not the one to go on at")]
+    OffsetGone {
+        /// The first offset that is kept.
+        low: i64,
+        /// The offset of the next record to be written.
+        high: i64,
+    },
+    /// The partition can't be read.
+    #[error("the partition can't be read: {0}")]
+    Unreadable(String),
+}
+
+impl Cause {
+    /// A stable name, for metrics and alerts.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Undecodable(_) => "UNDECODABLE_RECORD",
+            Self::UnknownType(_) => "UNKNOWN_EVENT_TYPE",
+            Self::Malformed(_) => "MALFORMED_EVENT",
+            Self::Gap { .. } => "VERSION_GAP",
+            Self::Refused(_) => "READ_MODEL_REFUSED",
+            Self::OffsetGone { .. } => "OFFSET_GONE",
+            Self::Unreadable(_) => "PARTITION_UNREADABLE",
+        }
+    }
+}

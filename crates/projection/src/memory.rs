@@ -1,0 +1,135 @@
+//! The store's twin in memory, for tests: the same promises, and faults on demand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use idempo_ids::StreamId;
+
+use crate::store::{Batch, Checkpoint, Commit, Lease, Store, StoreError};
+
+/// A read model in memory.
+pub trait Model: Default + Clone + Send + Sync + 'static {
+    /// What a batch adds.
+    type Writes: Send + Sync + 'static;
+
+    /// Adds a batch, wholly or not at all.
+    ///
+    /// # Errors
+    /// Why it can't be added, as a table's constraint would say.
+    fn merge(&mut self, writes: &Self::Writes) -> Result<(), &'static str>;
+}
+
+/// What goes wrong at the next call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The call fails and changes nothing.
+    Away,
+    /// The call is done, and its answer is lost.
+    AnswerLost,
+}
+
+/// A store in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore<M> {
+    inner: Mutex<Inner<M>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner<M> {
+    state: State<M>,
+    faults: VecDeque<Fault>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct State<M> {
+    model: M,
+    versions: BTreeMap<StreamId, u64>,
+    checkpoints: BTreeMap<i32, Checkpoint>,
+}
+
+/// What a store held at some moment.
+#[derive(Debug, Clone)]
+pub struct Saved<M>(State<M>);
+
+impl<M: Model> MemoryStore<M> {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The read model as it is now.
+    #[must_use]
+    pub fn model(&self) -> M {
+        self.lock().state.model.clone()
+    }
+
+    /// Makes the next calls fail, in this order.
+    pub fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.lock().faults.extend(faults);
+    }
+
+    /// What the store holds now.
+    #[must_use]
+    pub fn save(&self) -> Saved<M> {
+        Saved(self.lock().state.clone())
+    }
+
+    /// Goes back to what the store held, as a server does whose last commits were not yet on disk when it lost power.
+    pub fn restore(&self, saved: Saved<M>) {
+        self.lock().state = saved.0;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<M>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call<T>(&self, work: impl FnOnce(&mut State<M>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut inner = self.lock();
+        match inner.faults.pop_front() {
+            None => work(&mut inner.state),
+            Some(Fault::Away) => Err(StoreError::Unavailable("injected".into())),
+            Some(Fault::AnswerLost) => {
+                work(&mut inner.state)?;
+                Err(StoreError::Unavailable("injected: the answer is lost".into()))
+            }
+        }
+    }
+}
+
+impl<M: Model> Store for MemoryStore<M> {
+    type Writes = M::Writes;
+
+    async fn acquire(&self, partition: i32) -> Result<Lease, StoreError> {
+        self.call(|state| {
+            let never = Checkpoint { partition, epoch: 0, next_offset: 0, newest_at: None };
+            let checkpoint = state.checkpoints.entry(partition).or_insert(never);
+            checkpoint.epoch += 1;
+            Ok(Lease { epoch: checkpoint.epoch, next_offset: checkpoint.next_offset })
+        })
+    }
+
+    async fn versions(&self, streams: &[StreamId]) -> Result<Vec<(StreamId, u64)>, StoreError> {
+        self.call(|state| Ok(streams.iter().filter_map(|id| state.versions.get(id).map(|version| (*id, *version))).collect()))
+    }
+
+    async fn commit(&self, batch: &Batch<M::Writes>) -> Result<Commit, StoreError> {
+        self.call(|state| {
+            let Some(checkpoint) = state.checkpoints.get_mut(&batch.partition).filter(|c| c.epoch == batch.epoch) else {
+                return Ok(Commit::Fenced);
+            };
+            if checkpoint.next_offset != batch.from {
+                return Ok(if checkpoint.next_offset == batch.to { Commit::Committed } else { Commit::Fenced });
+            }
+            state.model.merge(&batch.writes).map_err(|reason| StoreError::Refused(reason.into()))?;
+            checkpoint.next_offset = batch.to;
+            checkpoint.newest_at = batch.newest_at.or(checkpoint.newest_at);
+            state.versions.extend(batch.versions.iter().copied());
+            Ok(Commit::Committed)
+        })
+    }
+
+    async fn checkpoints(&self) -> Result<Vec<Checkpoint>, StoreError> {
+        self.call(|state| Ok(state.checkpoints.values().copied().collect()))
+    }
+}

@@ -1,0 +1,120 @@
+//! The metrics of a projection, labelled with its name and generation.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+const EVENTS: &str = "idempo_projection_events_total";
+const DUPLICATES: &str = "idempo_projection_duplicates_total";
+const PASSED_OVER: &str = "idempo_projection_passed_over_total";
+const RETRIES: &str = "idempo_projection_store_retries_total";
+const FENCED: &str = "idempo_projection_fenced_total";
+const STOPS: &str = "idempo_projection_stops_total";
+const STOPPED: &str = "idempo_projection_stopped_partitions";
+const HEAD: &str = "idempo_projection_head";
+const POSITION: &str = "idempo_projection_position";
+const FRESHNESS: &str = "idempo_projection_freshness_seconds";
+const BATCH: &str = "idempo_projection_batch_records";
+const COMMIT: &str = "idempo_projection_commit_duration_seconds";
+
+/// The metrics of one generation of a projection.
+pub(crate) struct Meters {
+    labels: Vec<Label>,
+    events: Counter,
+    duplicates: Counter,
+    passed_over: Counter,
+    retries: Counter,
+    fenced: Counter,
+    stopped: Gauge,
+    freshness: Gauge,
+    batch: Histogram,
+    commit: Histogram,
+}
+
+impl Meters {
+    pub(crate) fn new(projection: &'static str, generation: i32) -> Self {
+        describe();
+        let labels = vec![Label::from_static_parts("projection", projection), Label::new("version", generation.to_string())];
+        Self {
+            events: counter!(EVENTS, labels.clone()),
+            duplicates: counter!(DUPLICATES, labels.clone()),
+            passed_over: counter!(PASSED_OVER, labels.clone()),
+            retries: counter!(RETRIES, labels.clone()),
+            fenced: counter!(FENCED, labels.clone()),
+            stopped: gauge!(STOPPED, labels.clone()),
+            freshness: gauge!(FRESHNESS, labels.clone()),
+            batch: histogram!(BATCH, labels.clone()),
+            commit: histogram!(COMMIT, labels.clone()),
+            labels,
+        }
+    }
+
+    pub(crate) fn committed(&self, counts: &Counts, took: Duration) {
+        self.events.increment(counts.applied);
+        self.duplicates.increment(counts.duplicates);
+        self.passed_over.increment(counts.passed_over);
+        self.batch.record(counts.records());
+        self.commit.record(took);
+    }
+
+    pub(crate) fn retried(&self) {
+        self.retries.increment(1);
+    }
+
+    pub(crate) fn fenced(&self) {
+        self.fenced.increment(1);
+    }
+
+    pub(crate) fn halted(&self, reason: &'static str) {
+        let mut labels = self.labels.clone();
+        labels.push(Label::from_static_parts("reason", reason));
+        counter!(STOPS, labels).increment(1);
+    }
+
+    pub(crate) fn stopped(&self, partitions: usize) {
+        self.stopped.set(f64::from(u32::try_from(partitions).unwrap_or(u32::MAX)));
+    }
+
+    pub(crate) fn freshness(&self, lag_ms: i64) {
+        let lag_ms = Duration::from_millis(u64::try_from(lag_ms).unwrap_or(0));
+        self.freshness.set(lag_ms.as_secs_f64());
+    }
+
+    /// Where a partition stands. A gauge is a float: exact up to 2^53.
+    #[expect(clippy::cast_precision_loss, reason = "an offset above 2^53 would be shown rounded, and nothing is decided by it")]
+    pub(crate) fn stands(&self, partition: i32, position: i64, head: i64) {
+        let mut labels = self.labels.clone();
+        labels.push(Label::new("partition", partition.to_string()));
+        gauge!(POSITION, labels.clone()).set(position as f64);
+        gauge!(HEAD, labels).set(head as f64);
+    }
+}
+
+/// What was in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counts {
+    pub(crate) applied: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) passed_over: u64,
+}
+
+impl Counts {
+    fn records(&self) -> f64 {
+        f64::from(u32::try_from(self.applied + self.duplicates + self.passed_over).unwrap_or(u32::MAX))
+    }
+}
+
+fn describe() {
+    describe_counter!(EVENTS, Unit::Count, "Events that were applied to the read model");
+    describe_counter!(DUPLICATES, Unit::Count, "Events that came again and were dropped, by the version of their stream");
+    describe_counter!(PASSED_OVER, Unit::Count, "Events that are none of the projection's business");
+    describe_counter!(RETRIES, Unit::Count, "Calls of the store that failed and were made again");
+    describe_counter!(FENCED, Unit::Count, "Times a partition was given up because somebody else had taken it, or the store had fallen back");
+    describe_counter!(STOPS, Unit::Count, "Times a partition stopped, by reason");
+    describe_gauge!(STOPPED, Unit::Count, "Partitions of this process that have stopped and wait for a person");
+    describe_gauge!(HEAD, Unit::Count, "Offset of the next record to be written, by partition");
+    describe_gauge!(POSITION, Unit::Count, "Offset of the first record that is not in the read model, by partition");
+    describe_gauge!(FRESHNESS, Unit::Seconds, "Age of the newest event in the read model while some are missing, else 0");
+    describe_histogram!(BATCH, Unit::Count, "Records of a batch");
+    describe_histogram!(COMMIT, Unit::Seconds, "Time from a batch's records to its commit");
+}

@@ -1,0 +1,303 @@
+//! The task of one partition: records in, batches committed, until the partition is taken away or stops.
+
+use std::collections::BTreeSet;
+use std::error::Error as StdError;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use idempo_ids::StreamId;
+use lru::LruCache;
+use tokio::time::{Instant, interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span, info_span};
+
+use crate::batch::{Decoded, Entry, Folded};
+use crate::halt::{Cause, Halt};
+
+use crate::progress::Progress;
+use crate::projector::Projector;
+use crate::store::{Batch, Commit, Lease, Store, StoreError};
+
+/// The most records of a batch.
+pub const BATCH_RECORDS_MAX: usize = 2_000;
+/// The most streams whose versions a partition's task keeps; those of others are asked of the store.
+const STREAMS_KEPT_MAX: usize = 16_384;
+/// The most commands a batch's span is linked to.
+const LINKS_MAX: usize = 32;
+/// How often a task says where its partition ends.
+const HEAD_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a store that is away is left alone, at first and at most.
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(20);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+/// How long a commit that is under way may still take once the partition is taken away. Beyond it the fence decides.
+const LAST_COMMIT_GRACE: Duration = Duration::from_secs(2);
+
+/// Where the records of a partition come from, from the offset of the lease on.
+pub trait Feed: Send {
+    /// Waits for records, and appends at most `limit` of them. `false` once the partition has been taken away.
+    ///
+    /// # Cancel safety
+    /// Safe: no record is lost.
+    fn next(&mut self, entries: &mut Vec<Entry>, limit: usize) -> impl Future<Output = bool> + Send;
+
+    /// The offset of the next record to be written, as last heard.
+    fn head(&self) -> i64;
+
+    /// Tells lag tools that everything before this offset is done.
+    fn done(&self, next_offset: i64);
+}
+
+/// Why a partition's task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The partition was taken away, or the process stops.
+    Revoked,
+    /// The store says that somebody else has the partition, or has fallen back. Nothing of the last batch is in it.
+    Fenced,
+}
+
+/// Runs a partition until it is taken away. One that stops is still held, and unread, until then.
+pub async fn run<P, S, F>(partition: Partition<S>, mut feed: F, cancel: CancellationToken) -> Ended
+where
+    P: Projector,
+    S: Store<Writes = P::Writes>,
+    F: Feed + Sync,
+{
+    let mut task = Task::<S> {
+        seen: LruCache::unbounded(),
+        next_offset: partition.lease.next_offset,
+        fence: partition.progress.held(partition.number, partition.lease),
+        partition,
+        cancel,
+    };
+    let ended = task.serve::<P, F>(&mut feed).await;
+    match ended {
+        Ok(ended) => {
+            if ended == Ended::Fenced {
+                tracing::info!(projection = P::NAME, partition = task.partition.number, "the partition is given up: its lease is void");
+                task.partition.progress.fenced(task.partition.number);
+            }
+            ended
+        }
+        Err(halt) => {
+            let Partition { number, topic, progress, .. } = &task.partition;
+            let (offset, reason, code) = (halt.offset, halt.cause.to_string(), halt.cause.code());
+            tracing::error!(projection = P::NAME, %topic, partition = number, offset, code, reason, "the partition has stopped");
+            progress.halted(*number, halt);
+            tokio::select! {
+                () = task.cancel.cancelled() => {}
+                () = tell_head(progress, *number, &feed) => {}
+            }
+            Ended::Revoked
+        }
+    }
+}
+
+/// A partition that was taken.
+pub struct Partition<S> {
+    /// Where its read model lives.
+    pub store: Arc<S>,
+    /// What is to know how it gets on.
+    pub progress: Arc<Progress>,
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its number.
+    pub number: i32,
+    /// The lease, under which everything is committed. The feed begins at its offset.
+    pub lease: Lease,
+}
+
+struct Task<S> {
+    partition: Partition<S>,
+    /// Everything before it is in the store.
+    next_offset: i64,
+    /// The last version of streams, as it is in the store.
+    seen: LruCache<StreamId, u64>,
+    /// Cancelled when somebody else is seen to have the partition, or the store to have fallen back.
+    fence: CancellationToken,
+    /// Cancelled when the partition is taken away.
+    cancel: CancellationToken,
+}
+
+/// What became of some records.
+enum Step {
+    Done,
+    Ended(Ended),
+    /// The store refuses the rows that follow from these records.
+    Refused(String),
+}
+
+impl<S: Store> Task<S> {
+    async fn serve<P: Projector<Writes = S::Writes>, F: Feed + Sync>(&mut self, feed: &mut F) -> Result<Ended, Halt> {
+        let mut entries = Vec::new();
+        let mut heads = interval(HEAD_INTERVAL);
+        loop {
+            entries.clear();
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Ok(Ended::Revoked),
+                () = self.fence.cancelled() => return Ok(Ended::Fenced),
+                _ = heads.tick() => { self.partition.progress.head(self.partition.number, feed.head()); continue }
+                more = feed.next(&mut entries, BATCH_RECORDS_MAX) => if !more { return Ok(Ended::Revoked) },
+            }
+            self.partition.progress.head(self.partition.number, feed.head());
+            if let Some(ended) = self.take::<P, F>(&entries, feed).await? {
+                return Ok(ended);
+            }
+            feed.done(self.next_offset);
+        }
+    }
+
+    /// Brings a run of records into the store: in one batch, or, where the store refuses that, in smaller ones up to the record it refuses.
+    async fn take<P: Projector<Writes = S::Writes>, F: Feed + Sync>(&mut self, entries: &[Entry], feed: &F) -> Result<Option<Ended>, Halt> {
+        let progress = Arc::clone(&self.partition.progress);
+        let (number, cancel) = (self.partition.number, self.cancel.clone());
+        let mut rest = entries;
+        let mut size = rest.len();
+        while let Some(entries) = rest.get(..size.min(rest.len())).filter(|entries| !entries.is_empty()) {
+            let step = tokio::select! {
+                step = self.batch::<P>(entries) => step?,
+                () = overdue(&cancel) => Step::Ended(Ended::Revoked),
+                () = tell_head(&progress, number, feed) => Step::Ended(Ended::Revoked),
+            };
+            match step {
+                Step::Done => rest = rest.get(entries.len()..).unwrap_or_default(),
+                Step::Ended(ended) => return Ok(Some(ended)),
+                Step::Refused(_) if entries.len() > 1 => size = entries.len() / 2,
+                Step::Refused(reason) => return Err(Halt { offset: self.next_offset, cause: Cause::Refused(reason) }),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn batch<P: Projector<Writes = S::Writes>>(&mut self, entries: &[Entry]) -> Result<Step, Halt> {
+        let started = Instant::now();
+        let decoded = Decoded::of::<P>(entries, self.next_offset);
+        let span = span::<P>(&self.partition, &decoded);
+        match self.commit::<P>(decoded, started).instrument(span).await {
+            Ok((Commit::Fenced, _)) => Ok(Step::Ended(Ended::Fenced)),
+            Ok((Commit::Committed, Some(halt))) => Err(halt),
+            Ok((Commit::Committed, None)) => Ok(Step::Done),
+            Err(error) if error.is_transient() => Ok(Step::Ended(Ended::Revoked)),
+            Err(error) => Ok(Step::Refused(chain(&error))),
+        }
+    }
+
+    /// Commits what can be of some records; with it comes what stops the partition after that.
+    async fn commit<P: Projector<Writes = S::Writes>>(
+        &mut self,
+        decoded: Decoded,
+        started: Instant,
+    ) -> Result<(Commit, Option<Halt>), StoreError> {
+        self.look_up(&decoded).await?;
+        let seen = &self.seen;
+        let Folded { writes, versions, to, newest_at, counts, halt } =
+            decoded.fold::<P>(&|stream| seen.peek(&stream).copied().unwrap_or(0));
+        let Some(to) = to else { return Ok((Commit::Committed, halt)) };
+        let Partition { number: partition, lease: Lease { epoch, .. }, .. } = self.partition;
+        let versions: Vec<_> = versions.into_iter().collect();
+        let batch = Batch { partition, epoch, from: self.next_offset, to, newest_at, versions, writes };
+        if self.patiently(|| self.partition.store.commit(&batch)).await? == Commit::Fenced {
+            return Ok((Commit::Fenced, None));
+        }
+        for (stream, version) in batch.versions {
+            self.seen.put(stream, version);
+        }
+        self.next_offset = to;
+        self.partition.progress.committed(partition, to, newest_at, &counts, started.elapsed());
+        Ok((Commit::Committed, halt))
+    }
+
+    /// Makes the versions of the streams known that are not: while the lease holds, nobody else moves them.
+    async fn look_up(&mut self, decoded: &Decoded) -> Result<(), StoreError> {
+        let seen = &mut self.seen;
+        let unknown: BTreeSet<StreamId> = decoded.streams().filter(|stream| seen.get(stream).is_none()).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let unknown: Vec<StreamId> = unknown.into_iter().collect();
+        let found = self.patiently(|| self.partition.store.versions(&unknown)).await?;
+        for (stream, version) in unknown.into_iter().map(|stream| (stream, 0)).chain(found) {
+            self.seen.put(stream, version);
+        }
+        while self.seen.len() > STREAMS_KEPT_MAX.max(BATCH_RECORDS_MAX) {
+            self.seen.pop_lru();
+        }
+        Ok(())
+    }
+
+    /// Makes a call of the store until it is answered, or the partition is taken away. A store that is away costs no record and no attempt.
+    async fn patiently<T, C: Future<Output = Result<T, StoreError>>>(&self, call: impl Fn() -> C) -> Result<T, StoreError> {
+        let Partition { number, topic, progress, .. } = &self.partition;
+        let away = AtomicBool::new(false);
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(RETRY_DELAY_MIN)
+            .with_max_delay(RETRY_DELAY_MAX)
+            .with_jitter()
+            .without_max_times();
+        let answer = call
+            .retry(delays)
+            .when(|error: &StoreError| error.is_transient() && !self.cancel.is_cancelled())
+            .notify(|error, _| {
+                progress.meters.retried();
+                if !away.swap(true, Ordering::Relaxed) {
+                    let error = chain(error);
+                    tracing::warn!(%topic, partition = number, error, "the read model is away, the partition waits for it");
+                }
+            })
+            .await;
+        if away.into_inner() && answer.is_ok() {
+            tracing::info!(%topic, partition = number, "the read model is back");
+        }
+        answer
+    }
+}
+
+/// Ends when a partition was taken away and its last commit has had its time.
+async fn overdue(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    sleep(LAST_COMMIT_GRACE).await;
+}
+
+/// Says again and again where the partition ends, also while the task is busy with something else. Never ends.
+async fn tell_head(progress: &Progress, number: i32, feed: &impl Feed) {
+    let mut heads = interval(HEAD_INTERVAL);
+    loop {
+        heads.tick().await;
+        progress.head(number, feed.head());
+    }
+}
+
+/// A batch's span: part of the command's trace where there is one command, linked to the commands where there are more, none without.
+fn span<P: Projector>(partition: &Partition<impl Store>, decoded: &Decoded) -> Span {
+    let mut traced = decoded.traceparents().take(LINKS_MAX);
+    let Some(first) = traced.next() else { return Span::none() };
+    let span = info_span!(
+        "process",
+        otel.kind = "consumer",
+        messaging.system = "kafka",
+        messaging.operation.name = "process",
+        messaging.operation.r#type = "process",
+        messaging.destination.name = %partition.topic,
+        messaging.destination.partition.id = %partition.number,
+        messaging.consumer.group.name = P::NAME,
+    );
+    let mut rest = traced.peekable();
+    if rest.peek().is_none() {
+        idempo_telemetry::span_parent_from(&span, first);
+    } else {
+        for traceparent in std::iter::once(first).chain(rest) {
+            idempo_telemetry::span_link_from(&span, traceparent);
+        }
+    }
+    span
+}
+
+/// An error with what caused it, in one line.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let sources = std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| (*error).source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

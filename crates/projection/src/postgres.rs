@@ -1,0 +1,148 @@
+//! The store on PostgreSQL: `schemas/inventory_view_db` has the tables, ARCHITECTURE.md §4 says why they are so.
+
+use std::future::Future;
+
+use idempo_errors::{Class, Classified as _};
+use idempo_ids::{StreamId, Uuid};
+use idempo_pg::{Pool, Transaction};
+
+use crate::projector::Projector;
+use crate::store::{Batch, Checkpoint, Commit, Lease, Store, StoreError};
+
+/// The tables of a read model: how its writes become rows. Set-based: a few statements, whatever the size of the batch.
+pub trait Tables: Send + Sync + 'static {
+    /// What a batch adds.
+    type Writes: Send + Sync + 'static;
+
+    /// Writes a batch's rows within its transaction. Rows that batches of two partitions share are locked in the order of their keys.
+    ///
+    /// # Errors
+    /// What the database says; the batch is rolled back then.
+    fn write(&self, transaction: &Transaction<'_>, writes: &Self::Writes) -> impl Future<Output = Result<(), idempo_pg::Error>> + Send;
+}
+
+/// Whose rows a store writes.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// The generation, which the pool's search path must name too.
+    pub generation: i32,
+    /// The topic.
+    pub topic: String,
+}
+
+/// A read model in PostgreSQL. Its batches commit asynchronously: a crash of the server may lose the last ones, positions and rows together,
+/// and they are read again. A lease is durable at once.
+#[derive(Debug)]
+pub struct PostgresStore<T> {
+    pool: Pool,
+    projection: &'static str,
+    scope: Scope,
+    tables: T,
+}
+
+impl<T: Tables> PostgresStore<T> {
+    /// Opens the store of `P`, and claims the generation for its logic.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherLogic`] where the generation is missing or was begun by other logic; [`StoreError::Unavailable`].
+    pub async fn open<P: Projector<Writes = T::Writes>>(pool: Pool, scope: Scope, tables: T) -> Result<Self, StoreError> {
+        let store = Self { pool, projection: P::NAME, scope, tables };
+        let client = store.pool.get().await?;
+        let claim = client.prepare_cached(include_str!("sql/claim_generation.sql")).await.map_err(idempo_pg::classify)?;
+        let claimed = client.execute(&claim, &[&P::NAME, &store.scope.generation, &P::LOGIC]).await.map_err(idempo_pg::classify)?;
+        if claimed == 0 {
+            return Err(StoreError::OtherLogic { projection: P::NAME, generation: store.scope.generation, logic: P::LOGIC });
+        }
+        Ok(store)
+    }
+
+    async fn advance(&self, transaction: &Transaction<'_>, batch: &Batch<T::Writes>) -> Result<bool, idempo_pg::Error> {
+        let Scope { generation, topic } = &self.scope;
+        let statement = transaction.prepare_cached(include_str!("sql/advance_checkpoint.sql")).await?;
+        let key: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
+            [&self.projection, generation, topic, &batch.partition, &batch.epoch, &batch.from, &batch.to, &batch.newest_at];
+        if transaction.execute(&statement, &key).await? == 0 {
+            return Ok(false);
+        }
+        if !batch.versions.is_empty() {
+            let streams: Vec<Uuid> = batch.versions.iter().map(|(stream, _)| stream.uuid()).collect();
+            let versions: Vec<i64> = batch.versions.iter().map(|(_, version)| i64::try_from(*version).unwrap_or(i64::MAX)).collect();
+            let statement = transaction.prepare_cached(include_str!("sql/advance_versions.sql")).await?;
+            transaction.execute(&statement, &[generation, &streams, &versions]).await?;
+        }
+        self.tables.write(transaction, &batch.writes).await?;
+        Ok(true)
+    }
+
+    /// What a compare-and-set that found nothing means: the batch is in already (the answer to its commit was lost), or the partition is not
+    /// ours any more, or the server has lost what it had.
+    async fn why_not(&self, client: &idempo_pg::Client, batch: &Batch<T::Writes>) -> Result<Commit, idempo_pg::Error> {
+        let Scope { generation, topic } = &self.scope;
+        let statement = client.prepare_cached(include_str!("sql/checkpoint.sql")).await?;
+        let row = client.query_opt(&statement, &[&self.projection, generation, topic, &batch.partition]).await?;
+        let Some(row) = row else { return Ok(Commit::Fenced) };
+        let (epoch, next_offset): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(if epoch == batch.epoch && next_offset == batch.to { Commit::Committed } else { Commit::Fenced })
+    }
+}
+
+impl<T: Tables> Store for PostgresStore<T> {
+    type Writes = T::Writes;
+
+    async fn acquire(&self, partition: i32) -> Result<Lease, StoreError> {
+        let client = self.pool.get().await?;
+        let statement = client.prepare_cached(include_str!("sql/acquire.sql")).await.map_err(idempo_pg::classify)?;
+        let Scope { generation, topic } = &self.scope;
+        let row = client.query_one(&statement, &[&self.projection, generation, topic, &partition]).await.map_err(idempo_pg::classify)?;
+        let read = || Ok(Lease { epoch: row.try_get(0)?, next_offset: row.try_get(1)? });
+        read().map_err(|error: tokio_postgres::Error| idempo_pg::classify(error).into())
+    }
+
+    async fn versions(&self, streams: &[StreamId]) -> Result<Vec<(StreamId, u64)>, StoreError> {
+        let client = self.pool.get().await?;
+        let statement = client.prepare_cached(include_str!("sql/versions.sql")).await.map_err(idempo_pg::classify)?;
+        let ids: Vec<Uuid> = streams.iter().map(|stream| stream.uuid()).collect();
+        let rows = client.query(&statement, &[&self.scope.generation, &ids]).await.map_err(idempo_pg::classify)?;
+        let read = |row: &tokio_postgres::Row| {
+            let (stream, version): (Uuid, i64) = (row.try_get(0)?, row.try_get(1)?);
+            Ok((StreamId::new(stream), version.unsigned_abs()))
+        };
+        rows.iter().map(read).collect::<Result<_, tokio_postgres::Error>>().map_err(|error| idempo_pg::classify(error).into())
+    }
+
+    async fn commit(&self, batch: &Batch<T::Writes>) -> Result<Commit, StoreError> {
+        let mut client = self.pool.get().await?;
+        let transaction = client.transaction().await.map_err(idempo_pg::classify)?;
+        transaction.batch_execute("SET LOCAL synchronous_commit = off").await.map_err(idempo_pg::classify)?;
+        if self.advance(&transaction, batch).await? {
+            transaction.commit().await.map_err(idempo_pg::classify)?;
+            return Ok(Commit::Committed);
+        }
+        transaction.rollback().await.map_err(idempo_pg::classify)?;
+        Ok(self.why_not(&client, batch).await?)
+    }
+
+    async fn checkpoints(&self) -> Result<Vec<Checkpoint>, StoreError> {
+        let client = self.pool.get().await?;
+        let statement = client.prepare_cached(include_str!("sql/checkpoints.sql")).await.map_err(idempo_pg::classify)?;
+        let Scope { generation, topic } = &self.scope;
+        let rows = client.query(&statement, &[&self.projection, generation, topic]).await.map_err(idempo_pg::classify)?;
+        let read = |row: &tokio_postgres::Row| {
+            Ok(Checkpoint {
+                partition: row.try_get(0)?,
+                epoch: row.try_get(1)?,
+                next_offset: row.try_get(2)?,
+                newest_at: row.try_get(3)?,
+            })
+        };
+        rows.iter().map(read).collect::<Result<_, tokio_postgres::Error>>().map_err(|error| idempo_pg::classify(error).into())
+    }
+}
+
+impl From<idempo_pg::Error> for StoreError {
+    fn from(error: idempo_pg::Error) -> Self {
+        // A role that is refused now says nothing about the data: it is asked again until an operator has mended it.
+        let is_data = error.class() == Class::Internal && !matches!(error, idempo_pg::Error::Refused(_));
+        if is_data { Self::Refused(error.into()) } else { Self::Unavailable(error.into()) }
+    }
+}

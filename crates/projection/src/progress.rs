@@ -1,0 +1,241 @@
+//! What is known of each partition: where it stands, how far behind, and whether it goes on.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use idempo_clock::SharedClock;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::halt::Halt;
+use crate::meters::{Counts, Meters};
+use crate::store::{Checkpoint, Lease};
+
+/// For how long a lag of nothing is believed after the brokers last said where the partitions end, in milliseconds.
+pub const HEADS_FRESH_MS: i64 = 15_000;
+
+/// How far a read model is behind its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lag {
+    /// Events on the partitions that the read model does not have.
+    pub events: i64,
+    /// How long ago the newest event that it has was decided, on the partition that is furthest behind, in milliseconds; 0 when it has all. When
+    /// the brokers have not said for [`HEADS_FRESH_MS`] where the partitions end, at least the time since they did.
+    pub ms: i64,
+}
+
+/// What this process does with a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartitionState {
+    /// Another process has it, or none.
+    Elsewhere,
+    /// Its events go into the read model.
+    Running,
+    /// It was taken by somebody else, or the store fell back behind it. It will be taken anew, or revoked.
+    Fenced,
+    /// It stopped, and goes on only after a person has mended the cause.
+    Stopped(Halt),
+}
+
+/// What is known of the partitions of one projection, shared by its tasks and those who ask.
+pub struct Progress {
+    clock: SharedClock,
+    pub(crate) meters: Meters,
+    inner: Mutex<Inner>,
+    commits: watch::Sender<u64>,
+    stopped: watch::Sender<Vec<(i32, Halt)>>,
+}
+
+struct Inner {
+    partitions: BTreeMap<i32, Partition>,
+    heads_heard_at: Timestamp,
+}
+
+struct Partition {
+    state: PartitionState,
+    lease: Option<Held>,
+    next_offset: i64,
+    newest_at: Option<Timestamp>,
+    /// The offset of the next record to be written, as last heard.
+    head: i64,
+    known_since: Timestamp,
+}
+
+struct Held {
+    epoch: i64,
+    fence: CancellationToken,
+}
+
+/// What stood here before the store was asked: partition, epoch, next offset.
+pub(crate) struct Before(Vec<(i32, i64, i64)>);
+
+impl Progress {
+    /// Nothing known yet, of generation `generation` of `projection`.
+    #[must_use]
+    pub fn new(clock: SharedClock, projection: &'static str, generation: i32) -> Self {
+        let heads_heard_at = clock.now();
+        Self {
+            clock,
+            meters: Meters::new(projection, generation),
+            inner: Mutex::new(Inner { partitions: BTreeMap::new(), heads_heard_at }),
+            commits: watch::channel(0).0,
+            stopped: watch::channel(Vec::new()).0,
+        }
+    }
+
+    /// How far the read model is behind: on one partition, or on all. Cheap: it asks nobody.
+    #[must_use]
+    pub fn lag(&self, partition: Option<i32>) -> Lag {
+        let now = self.clock.now();
+        let inner = self.lock();
+        let unheard_ms = millis_between(inner.heads_heard_at, now);
+        let floor_ms = if unheard_ms > HEADS_FRESH_MS { unheard_ms } else { 0 };
+        let chosen = inner.partitions.iter().filter(|(number, _)| partition.is_none_or(|wanted| wanted == **number));
+        chosen.fold(Lag { events: 0, ms: floor_ms }, |lag, (_, partition)| {
+            let events = partition.head.saturating_sub(partition.next_offset).max(0);
+            let ms = if events == 0 { 0 } else { millis_between(partition.newest_at.unwrap_or(partition.known_since), now) };
+            Lag { events: lag.events.saturating_add(events), ms: lag.ms.max(ms) }
+        })
+    }
+
+    /// What this process does with each partition.
+    #[must_use]
+    pub fn states(&self) -> Vec<(i32, PartitionState)> {
+        self.lock().partitions.iter().map(|(number, partition)| (*number, partition.state.clone())).collect()
+    }
+
+    /// A number that grows with each batch that this process commits.
+    #[must_use]
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.subscribe()
+    }
+
+    /// The partitions of this process that have stopped, and why.
+    #[must_use]
+    pub fn stopped(&self) -> watch::Receiver<Vec<(i32, Halt)>> {
+        self.stopped.subscribe()
+    }
+
+    /// A partition was taken. The token is cancelled when the store is seen to have gone another way.
+    pub(crate) fn held(&self, number: i32, lease: Lease) -> CancellationToken {
+        let fence = CancellationToken::new();
+        self.with(number, |partition| {
+            partition.state = PartitionState::Running;
+            partition.next_offset = lease.next_offset;
+            partition.lease = Some(Held { epoch: lease.epoch, fence: fence.clone() });
+        });
+        fence
+    }
+
+    pub(crate) fn committed(&self, number: i32, to: i64, newest_at: Option<Timestamp>, counts: &Counts, took: Duration) {
+        self.with(number, |partition| {
+            partition.next_offset = to;
+            partition.newest_at = newest_at.max(partition.newest_at);
+            self.meters.stands(number, to, partition.head);
+        });
+        self.meters.committed(counts, took);
+        self.commits.send_modify(|commits| *commits = commits.wrapping_add(1));
+    }
+
+    pub(crate) fn fenced(&self, number: i32) {
+        self.meters.fenced();
+        self.with(number, |partition| (partition.state, partition.lease) = (PartitionState::Fenced, None));
+    }
+
+    pub(crate) fn halted(&self, number: i32, halt: Halt) {
+        self.meters.halted(halt.cause.code());
+        self.with(number, |partition| (partition.state, partition.lease) = (PartitionState::Stopped(halt), None));
+    }
+
+    /// A partition is not this process's any more.
+    pub(crate) fn released(&self, number: i32) {
+        self.with(number, |partition| (partition.state, partition.lease) = (PartitionState::Elsewhere, None));
+    }
+
+    /// No partition is this process's any more.
+    pub(crate) fn released_all(&self) {
+        let numbers: Vec<i32> = self.lock().partitions.keys().copied().collect();
+        for number in numbers {
+            self.released(number);
+        }
+    }
+
+    /// The partition's own consumer says where it ends.
+    pub(crate) fn head(&self, number: i32, head: i64) {
+        self.with(number, |partition| {
+            partition.head = partition.head.max(head);
+            self.meters.stands(number, partition.next_offset, partition.head);
+        });
+    }
+
+    /// The brokers say where all partitions end, in the order of their numbers.
+    pub(crate) fn heads(&self, heads: impl IntoIterator<Item = i64>) {
+        for (number, head) in (0_i32..).zip(heads) {
+            self.head(number, head);
+        }
+        self.lock().heads_heard_at = self.clock.now();
+    }
+
+    /// To be called before the store is asked for [`Self::observed`].
+    pub(crate) fn before(&self) -> Before {
+        let inner = self.lock();
+        let held = inner.partitions.iter().filter_map(|(number, p)| Some((*number, p.lease.as_ref()?.epoch, p.next_offset)));
+        Before(held.collect())
+    }
+
+    /// The store says where the partitions stand: how others get on, and whether a partition held here was taken by somebody else or has fallen
+    /// back, as after a crash of the server. What moves only with the next record would otherwise not be noticed while none comes.
+    pub(crate) fn observed(&self, before: &Before, checkpoints: &[Checkpoint]) {
+        for checkpoint in checkpoints {
+            let known = before.0.iter().find(|(number, ..)| *number == checkpoint.partition);
+            self.with(checkpoint.partition, |partition| match (&partition.lease, known) {
+                (Some(held), Some((_, epoch, next_offset))) if held.epoch == *epoch => {
+                    if checkpoint.epoch != *epoch || checkpoint.next_offset < *next_offset {
+                        held.fence.cancel();
+                    }
+                    partition.newest_at = partition.newest_at.max(checkpoint.newest_at);
+                }
+                (Some(_), _) => {}
+                (None, _) => (partition.next_offset, partition.newest_at) = (checkpoint.next_offset, checkpoint.newest_at),
+            });
+        }
+        self.meters.freshness(self.lag(None).ms);
+    }
+
+    fn with(&self, number: i32, change: impl FnOnce(&mut Partition)) {
+        let now = self.clock.now();
+        let stopped = {
+            let mut inner = self.lock();
+            let partition = inner.partitions.entry(number).or_insert_with(|| Partition {
+                state: PartitionState::Elsewhere,
+                lease: None,
+                next_offset: 0,
+                newest_at: None,
+                head: 0,
+                known_since: now,
+            });
+            change(partition);
+            let stopped = inner.partitions.iter().filter_map(|(number, partition)| match &partition.state {
+                PartitionState::Stopped(halt) => Some((*number, halt.clone())),
+                _ => None,
+            });
+            stopped.collect::<Vec<_>>()
+        };
+        self.meters.stopped(stopped.len());
+        self.stopped.send_if_modified(|known| {
+            let changed = *known != stopped;
+            *known = stopped;
+            changed
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn millis_between(earlier: Timestamp, later: Timestamp) -> i64 {
+    later.as_millisecond().saturating_sub(earlier.as_millisecond()).max(0)
+}

@@ -1,0 +1,346 @@
+//! The runtime of a projection: a member of a consumer group, with a task for each partition that it is given.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder, Retryable as _};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use idempo_kafka::{Assigned, Consumer, ConsumerConfig, Event, PartitionStream, Record, Revoked, StartOffset, TopicPartition};
+use prost::bytes::Bytes;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::Entry;
+use crate::halt::{Cause, Halt};
+use crate::partition::{Ended, Feed, Partition, chain, run};
+use crate::progress::Progress;
+use crate::projector::Projector;
+use crate::store::{Lease, Store, StoreError};
+use crate::view::View;
+
+/// How often the store is asked where the partitions stand.
+const CHECKPOINTS_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the brokers are asked where the partitions end.
+const HEADS_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a partition whose lease is void waits to be revoked. When the group still gives it to this process then, the lease was void for
+/// another reason (a crash of the store, a zombie that took it late), and the process joins the group anew.
+const FENCED_WAIT: Duration = Duration::from_secs(2);
+/// How long to wait before joining the group again, at first and at most.
+const REJOIN_DELAY_MIN: Duration = Duration::from_millis(100);
+const REJOIN_DELAY_MAX: Duration = Duration::from_secs(10);
+/// A consumer that ran for so long counts as a good one: the next failure is the first again.
+const STEADY_AFTER: Duration = Duration::from_secs(60);
+
+/// How a projection reads its topic.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How the brokers are reached.
+    pub kafka: idempo_kafka::Config,
+    /// How the group is joined. Its group and topics are set from the fields below.
+    pub consumer: ConsumerConfig,
+    /// The consumer group. Every generation has its own.
+    pub group_id: String,
+    /// The topic.
+    pub topic: String,
+    /// Its partitions.
+    pub partitions: i32,
+    /// The generation.
+    pub generation: i32,
+}
+
+/// Why a projection ended without being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The consumer can't be made.
+    #[error("the consumer can't be made")]
+    Consumer(#[from] idempo_kafka::Error),
+    /// A task panicked.
+    #[error("a partition's task failed")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// A projection, ready to run.
+pub struct Projection<S> {
+    store: Arc<S>,
+    progress: Arc<Progress>,
+    options: Options,
+}
+
+impl<S: Store> Projection<S> {
+    /// A projection into `store`. What it knows goes to `progress`.
+    #[must_use]
+    pub const fn new(store: Arc<S>, progress: Arc<Progress>, options: Options) -> Self {
+        Self { store, progress, options }
+    }
+
+    /// The read model as its readers see it.
+    #[must_use]
+    pub fn view(&self) -> View<S> {
+        View::new(Arc::clone(&self.store), Arc::clone(&self.progress), self.options.generation)
+    }
+
+    /// Projects until `cancel` is cancelled. A broker or a store that is away is waited for; what stops one partition leaves the others running.
+    ///
+    /// # Errors
+    /// [`Error`], where the configuration is unusable, or by a defect.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves batches half done, which is safe: the store rolls them back, and they are read again.
+    pub async fn run<P: Projector<Writes = S::Writes>>(&self, cancel: CancellationToken) -> Result<(), Error> {
+        tokio::select! {
+            result = self.consume::<P>(&cancel) => result,
+            () = self.observe() => Ok(()),
+        }
+    }
+
+    async fn consume<P: Projector<Writes = S::Writes>>(&self, cancel: &CancellationToken) -> Result<(), Error> {
+        let consumer_config = ConsumerConfig {
+            group_id: self.options.group_id.clone(),
+            topics: vec![self.options.topic.clone()],
+            ..self.options.consumer.clone()
+        };
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(REJOIN_DELAY_MIN)
+            .with_max_delay(REJOIN_DELAY_MAX)
+            .with_jitter()
+            .without_max_times();
+        let mut backoff = delays.build();
+        loop {
+            let started = Instant::now();
+            let (consumer, events) = Consumer::start(&self.options.kafka, &consumer_config)?;
+            let mut member = Member::<S> {
+                store: &self.store,
+                progress: &self.progress,
+                topic: Arc::from(self.options.topic.as_str()),
+                tasks: JoinSet::new(),
+                running: BTreeMap::new(),
+                rejoin_at: BTreeMap::new(),
+            };
+            let end = member.serve::<P>(events, cancel).await;
+            member.stop_all().await?;
+            consumer.close().await;
+            match end? {
+                End::Cancelled => return Ok(()),
+                End::Fenced => tracing::info!(projection = P::NAME, "joining the group anew, to take partitions whose lease was void"),
+                End::Failed(error) => tracing::warn!(projection = P::NAME, error, "the consumer failed, a new one is made"),
+            }
+            if started.elapsed() > STEADY_AFTER {
+                backoff = delays.build();
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                () = sleep(backoff.next().unwrap_or(REJOIN_DELAY_MAX)) => {}
+            }
+        }
+    }
+
+    /// Keeps what is known of all partitions up to date. Never ends.
+    async fn observe(&self) {
+        let mut checkpoints = interval(CHECKPOINTS_INTERVAL);
+        let mut heads = interval(HEADS_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = checkpoints.tick() => {
+                    let before = self.progress.before();
+                    match self.store.checkpoints().await {
+                        Ok(checkpoints) => self.progress.observed(&before, &checkpoints),
+                        Err(error) => tracing::debug!(error = chain(&error), "the read model does not say where it stands"),
+                    }
+                }
+                _ = heads.tick() => {
+                    let Options { kafka, topic, partitions, .. } = &self.options;
+                    match idempo_kafka::watermarks(kafka, topic, *partitions).await {
+                        Ok(watermarks) => self.progress.heads(watermarks.into_iter().map(|(_, high)| high)),
+                        Err(error) => tracing::debug!(error = chain(&error), "the brokers do not say where the partitions end"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Why a member of the group ends.
+enum End {
+    Cancelled,
+    Fenced,
+    Failed(String),
+}
+
+/// One membership of the group, from joining to leaving.
+struct Member<'a, S> {
+    store: &'a Arc<S>,
+    progress: &'a Arc<Progress>,
+    topic: Arc<str>,
+    tasks: JoinSet<(i32, Ended)>,
+    /// Cancelled when the partition is taken away. A partition whose task has ended has none.
+    running: BTreeMap<i32, CancellationToken>,
+    /// When to join anew for a partition whose lease is void.
+    rejoin_at: BTreeMap<i32, Instant>,
+}
+
+/// An assignment whose partitions were taken from the store, or could not be.
+struct Acquired {
+    assigned: Assigned,
+    leases: Vec<(i32, Result<Lease, StoreError>)>,
+}
+
+impl<S: Store> Member<'_, S> {
+    async fn serve<P: Projector<Writes = S::Writes>>(
+        &mut self,
+        mut events: idempo_kafka::Events,
+        cancel: &CancellationToken,
+    ) -> Result<End, Error> {
+        let mut acquiring = FuturesUnordered::new();
+        loop {
+            let rejoin = self.rejoin_at.values().min().copied();
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(End::Cancelled),
+                () = sleep_until(rejoin.unwrap_or_else(Instant::now)), if rejoin.is_some() => return Ok(End::Fenced),
+                event = events.next() => match event {
+                    None => return Ok(End::Failed("the consumer has ended".to_owned())),
+                    Some(Event::Assigned(assigned)) => acquiring.push(acquire(Arc::clone(self.store), assigned)),
+                    Some(Event::Revoked(revoked)) => self.revoke(revoked).await?,
+                    Some(Event::Failed { partition: Some(partition), error: error @ idempo_kafka::Error::OffsetOutOfRange { .. } }) => {
+                        self.offset_gone::<P>(&partition, &error);
+                    }
+                    Some(Event::Failed { error, .. }) => return Ok(End::Failed(chain(&error))),
+                },
+                Some(acquired) = acquiring.next() => self.start::<P>(acquired),
+                Some(ended) = self.tasks.join_next() => self.ended(ended?),
+            }
+        }
+    }
+
+    /// Begins to read what was taken from the store, each partition where the store stands.
+    fn start<P: Projector<Writes = S::Writes>>(&mut self, Acquired { assigned, leases }: Acquired) {
+        let mut taken = BTreeMap::new();
+        for (number, lease) in leases {
+            match lease {
+                Ok(lease) => {
+                    taken.insert(number, lease);
+                }
+                Err(error) => {
+                    let reason = chain(&error);
+                    tracing::error!(projection = P::NAME, topic = %self.topic, partition = number, reason, "the partition can't be taken");
+                    self.progress.halted(number, Halt { offset: 0, cause: Cause::Refused(reason) });
+                }
+            }
+        }
+        let offsets = taken.iter().map(|(number, lease)| {
+            (TopicPartition { topic: Arc::clone(&self.topic), partition: *number }, StartOffset::Offset(lease.next_offset))
+        });
+        let streams = assigned.start(offsets.collect::<Vec<_>>());
+        for stream in streams {
+            let number = stream.partition().partition;
+            let Some(lease) = taken.remove(&number) else { continue };
+            tracing::info!(projection = P::NAME, topic = %self.topic, partition = number, lease.epoch, lease.next_offset, "partition taken");
+            let cancel = CancellationToken::new();
+            self.running.insert(number, cancel.clone());
+            let partition = Partition {
+                store: Arc::clone(self.store),
+                progress: Arc::clone(self.progress),
+                topic: Arc::clone(&self.topic),
+                number,
+                lease,
+            };
+            self.tasks.spawn(async move { (number, run::<P, S, _>(partition, Stream::new(stream), cancel).await) });
+        }
+    }
+
+    /// Stops the tasks of partitions that were taken away, and gives the partitions up when they have ended.
+    async fn revoke(&mut self, revoked: Revoked) -> Result<(), Error> {
+        let numbers: Vec<i32> = revoked.partitions().iter().map(|partition| partition.partition).collect();
+        for cancel in numbers.iter().filter_map(|number| self.running.get(number)) {
+            cancel.cancel();
+        }
+        while numbers.iter().any(|number| self.running.contains_key(number)) {
+            let Some(ended) = self.tasks.join_next().await else { break };
+            self.ended(ended?);
+        }
+        for number in numbers {
+            self.rejoin_at.remove(&number);
+            self.progress.released(number);
+        }
+        revoked.done();
+        Ok(())
+    }
+
+    fn ended(&mut self, (number, ended): (i32, Ended)) {
+        self.running.remove(&number);
+        if ended == Ended::Fenced {
+            self.rejoin_at.insert(number, Instant::now() + FENCED_WAIT);
+        }
+    }
+
+    fn offset_gone<P: Projector<Writes = S::Writes>>(&self, partition: &TopicPartition, error: &idempo_kafka::Error) {
+        let idempo_kafka::Error::OffsetOutOfRange { wanted, low, high, .. } = error else { return };
+        let halt = Halt { offset: *wanted, cause: Cause::OffsetGone { low: *low, high: *high } };
+        let (code, reason) = (halt.cause.code(), halt.cause.to_string());
+        let (topic, number) = (&self.topic, partition.partition);
+        tracing::error!(projection = P::NAME, %topic, partition = number, offset = wanted, code, reason, "the partition has stopped");
+        self.progress.halted(number, halt);
+    }
+
+    /// Stops all tasks, and forgets what this membership held.
+    async fn stop_all(&mut self) -> Result<(), Error> {
+        for cancel in self.running.values() {
+            cancel.cancel();
+        }
+        while let Some(ended) = self.tasks.join_next().await {
+            self.ended(ended?);
+        }
+        self.progress.released_all();
+        Ok(())
+    }
+}
+
+/// Takes the partitions of an assignment from the store, and waits for the store as long as it is away.
+async fn acquire<S: Store>(store: Arc<S>, assigned: Assigned) -> Acquired {
+    let mut leases = Vec::with_capacity(assigned.partitions().len());
+    for partition in assigned.partitions() {
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(REJOIN_DELAY_MIN)
+            .with_max_delay(REJOIN_DELAY_MAX)
+            .with_jitter()
+            .without_max_times();
+        let lease = (|| store.acquire(partition.partition))
+            .retry(delays)
+            .when(StoreError::is_transient)
+            .notify(|error, _| tracing::warn!(%partition, error = chain(error), "the read model is away, the partition waits for it"))
+            .await;
+        leases.push((partition.partition, lease));
+    }
+    Acquired { assigned, leases }
+}
+
+/// A partition's stream as a feed.
+struct Stream {
+    stream: PartitionStream,
+    records: Vec<Record>,
+}
+
+impl Stream {
+    const fn new(stream: PartitionStream) -> Self {
+        Self { stream, records: Vec::new() }
+    }
+}
+
+impl Feed for Stream {
+    async fn next(&mut self, entries: &mut Vec<Entry>, limit: usize) -> bool {
+        let received = self.stream.recv_many(&mut self.records, limit).await;
+        let entry = |record: &Record| Entry { offset: record.offset, value: record.value().map(Bytes::copy_from_slice) };
+        entries.extend(self.records.iter().map(entry));
+        self.records.clear();
+        received > 0
+    }
+
+    fn head(&self) -> i64 {
+        self.stream.high_watermark()
+    }
+
+    fn done(&self, next_offset: i64) {
+        self.stream.hint(next_offset);
+    }
+}

@@ -1,0 +1,135 @@
+//! The port to where a read model lives, its position beside it.
+
+use std::error::Error as StdError;
+use std::future::Future;
+
+use idempo_errors::Class;
+use idempo_ids::StreamId;
+use jiff::Timestamp;
+
+/// Why the store did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store is away, or a commit's outcome is unknown. The same call can be made again: the checkpoint decides whether it is needed.
+    #[error("the read model is unavailable")]
+    Unavailable(#[source] Box<dyn StdError + Send + Sync>),
+    /// The store refuses the data. Asking again does not help.
+    #[error("the read model refuses the data")]
+    Refused(#[source] Box<dyn StdError + Send + Sync>),
+    /// The generation was begun by other logic than this program's, or there is no such generation.
+    #[error("generation {generation} of {projection} was not made by this program's logic ({logic}): build a new generation")]
+    OtherLogic {
+        /// The projection.
+        projection: &'static str,
+        /// The generation.
+        generation: i32,
+        /// What this program's logic is called.
+        logic: &'static str,
+    },
+}
+
+impl StoreError {
+    /// Whether the same call can succeed without anyone mending anything.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+impl idempo_errors::Classified for StoreError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Unavailable(_) => Class::Unavailable,
+            Self::Refused(_) | Self::OtherLogic { .. } => Class::Internal,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "READ_MODEL_UNAVAILABLE",
+            Self::Refused(_) => "READ_MODEL_REFUSED",
+            Self::OtherLogic { .. } => "GENERATION_OF_OTHER_LOGIC",
+        }
+    }
+}
+
+/// A partition taken: from where to read, and under which epoch to commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The fence: greater than that of any lease on the partition before.
+    pub epoch: i64,
+    /// The offset of the first record that is not in the read model.
+    pub next_offset: i64,
+}
+
+/// Where a partition stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The partition.
+    pub partition: i32,
+    /// The epoch of the last lease.
+    pub epoch: i64,
+    /// The offset of the first record that is not in the read model.
+    pub next_offset: i64,
+    /// When the newest event below it was decided; `None` while there was none.
+    pub newest_at: Option<Timestamp>,
+}
+
+/// What one transaction adds to a read model.
+#[derive(Debug)]
+pub struct Batch<W> {
+    /// The partition it was read from.
+    pub partition: i32,
+    /// The epoch it was read under.
+    pub epoch: i64,
+    /// The offset before it: where the checkpoint must stand.
+    pub from: i64,
+    /// The offset after it: where the checkpoint will stand.
+    pub to: i64,
+    /// When the newest event up to `to` was decided.
+    pub newest_at: Option<Timestamp>,
+    /// The streams whose events are in it, each with its last version, which is above the one in the store.
+    pub versions: Vec<(StreamId, u64)>,
+    /// The rows.
+    pub writes: W,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// It is in the read model, exactly once.
+    Committed,
+    /// It is not: the partition was taken by somebody else since, or the store has lost the end of what it had. Whoever wants to go on takes
+    /// the partition anew and reads from where the store stands.
+    Fenced,
+}
+
+/// Where a read model lives. The rows, the versions of the streams and the checkpoint change in one transaction.
+pub trait Store: Send + Sync + 'static {
+    /// What a batch adds.
+    type Writes: Send + Sync + 'static;
+
+    /// Takes a partition: every earlier lease on it is void. Durable when it returns.
+    ///
+    /// # Errors
+    /// Where the store is away.
+    fn acquire(&self, partition: i32) -> impl Future<Output = Result<Lease, StoreError>> + Send;
+
+    /// The last version of each of these streams that is in the read model; a stream of which none is has no entry.
+    ///
+    /// # Errors
+    /// Where the store is away.
+    fn versions(&self, streams: &[StreamId]) -> impl Future<Output = Result<Vec<(StreamId, u64)>, StoreError>> + Send;
+
+    /// Commits a batch if the checkpoint is where it begins, under its epoch. Idempotent: a batch that is in is [`Commit::Committed`] again.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] where it is not known to be in, [`StoreError::Refused`] where it can't be.
+    fn commit(&self, batch: &Batch<Self::Writes>) -> impl Future<Output = Result<Commit, StoreError>> + Send;
+
+    /// Where the partitions stand, in their order; one that was never taken has no entry.
+    ///
+    /// # Errors
+    /// Where the store is away.
+    fn checkpoints(&self) -> impl Future<Output = Result<Vec<Checkpoint>, StoreError>> + Send;
+}

@@ -1,0 +1,89 @@
+//! What those who read a read model need to know of it: whether it has what they wrote, and how far behind it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use idempo_ids::StreamId;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::progress::{Lag, Progress};
+use crate::store::{Store, StoreError};
+
+/// How long a reader waits at most before it looks again: another process may have the partition.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long it waits at least, however many batches are committed meanwhile.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(1);
+
+/// A read model as its readers see it. Cheap to clone.
+pub struct View<S> {
+    store: Arc<S>,
+    progress: Arc<Progress>,
+    generation: i32,
+}
+
+impl<S> Clone for View<S> {
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store), progress: Arc::clone(&self.progress), generation: self.generation }
+    }
+}
+
+/// Whether a read model has what it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// It has.
+    Yes,
+    /// Not within the time given.
+    NotYet,
+}
+
+impl<S: Store> View<S> {
+    /// The view of generation `generation`, which `store` holds.
+    #[must_use]
+    pub const fn new(store: Arc<S>, progress: Arc<Progress>, generation: i32) -> Self {
+        Self { store, progress, generation }
+    }
+
+    /// The generation that is read.
+    #[must_use]
+    pub const fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    /// How far the read model is behind: on one partition, or on all. Asks nobody; as of at most a second ago for the partitions of this process,
+    /// a few seconds for others.
+    #[must_use]
+    pub fn lag(&self, partition: Option<i32>) -> Lag {
+        self.progress.lag(partition)
+    }
+
+    /// Waits until the read model has each of these streams up to its version, for at most `limit`. A stream that the projection does not consume
+    /// is never reached. A read that begins after it sees at least these versions.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] where the store can't say.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub async fn reached(&self, position: &[(StreamId, u64)], limit: Duration) -> Result<Reached, StoreError> {
+        let deadline = Instant::now() + limit;
+        let mut commits = self.progress.commits();
+        let mut missing = position.to_vec();
+        while !missing.is_empty() {
+            commits.mark_unchanged();
+            let streams: Vec<StreamId> = missing.iter().map(|(stream, _)| *stream).collect();
+            let found = self.store.versions(&streams).await?;
+            missing.retain(|(stream, version)| !found.iter().any(|(at, reached)| at == stream && reached >= version));
+            if missing.is_empty() {
+                break;
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Ok(Reached::NotYet);
+            }
+            sleep_until(deadline.min(now + LOOK_AGAIN_MIN)).await;
+            // Woken by a batch of this process, by the time to look again, or by the deadline, which is looked at once more.
+            let _ = timeout_at(deadline.min(now + LOOK_AGAIN), commits.changed()).await;
+        }
+        Ok(Reached::Yes)
+    }
+}
