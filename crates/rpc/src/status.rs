@@ -17,7 +17,6 @@ use tonic_types::{ErrorDetails, StatusExt as _, pb};
 pub const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// Begins an error; `domain` is `<service>.idempo`, `reason` a stable name in `SCREAMING_SNAKE_CASE`.
-#[must_use]
 pub fn refusal(code: Code, reason: &str, domain: &str, message: impl Into<String>) -> StatusBuilder {
     StatusBuilder {
         code,

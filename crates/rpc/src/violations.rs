@@ -256,3 +256,6 @@ macro_rules! accept_tuples {
 }
 
 accept_tuples! { (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H) }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,12 @@
+//! The server shell, through real sockets.
+
+#[cfg(test)]
+mod shell {
+    mod admission;
+    mod deadlines;
+    mod draining;
+    mod platform;
+    mod support;
+    mod telemetry;
+    mod transport_errors;
+}
