@@ -1,0 +1,1 @@
+SELECT avg(octet_length(envelope))::integer FROM es.events
