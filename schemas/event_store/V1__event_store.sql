@@ -42,6 +42,7 @@ CREATE SEQUENCE outbox.seq AS bigint CACHE 1;
 CREATE TABLE outbox.r0 (
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     seq bigint NOT NULL DEFAULT nextval('outbox.seq'),
+    recorded_at timestamptz NOT NULL DEFAULT now(),
     topic smallint NOT NULL,
     key uuid NOT NULL,
     headers bytea,
@@ -73,20 +74,61 @@ CREATE TABLE outbox.lease (
 );
 INSERT INTO outbox.lease DEFAULT VALUES;
 
--- How far the outbox is in Kafka: all of snapshot s1, and of what s2 shows beyond it, the rows up to acked_seq.
--- floor: no row beyond s1 has a smaller or equal seq, unless its xid is in carried_xids, where carried_floors says the same for it.
+-- How far the outbox is in Kafka: everything that s1 shows is there, and so are, of what s2 shows beyond it, the rows up to acked_seq.
+-- Rows that s1 does not show have a seq above a floor. For the transactions that s1 lists as in progress it is in xip_floors, in their order;
+-- for a later xid it is the mark_floor of the last mark_xid that is not above it. s2 brings a mark of its own.
 CREATE TABLE outbox.cursor (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     epoch bigint NOT NULL DEFAULT 0,
     s1 pg_snapshot NOT NULL DEFAULT '3:3:',
-    s2 pg_snapshot NOT NULL DEFAULT '3:3:',
+    xip_floors bigint[] NOT NULL DEFAULT '{}',
+    mark_xids xid8[] NOT NULL DEFAULT '{3}',
+    mark_floors bigint[] NOT NULL DEFAULT '{0}',
+    s2 pg_snapshot,
+    s2_mark_xid xid8,
+    s2_mark_floor bigint,
     acked_seq bigint NOT NULL DEFAULT 0,
-    floor bigint NOT NULL DEFAULT 0,
-    carried_xids xid8[] NOT NULL DEFAULT '{}',
-    carried_floors bigint[] NOT NULL DEFAULT '{}',
-    updated_at timestamptz NOT NULL DEFAULT now()
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CHECK (cardinality(mark_xids) >= 1 AND cardinality(mark_xids) = cardinality(mark_floors)),
+    CHECK ((s2 IS NULL) = (s2_mark_xid IS NULL) AND (s2 IS NULL) = (s2_mark_floor IS NULL))
 );
 INSERT INTO outbox.cursor DEFAULT VALUES;
+
+-- Whether outbox table `number` has a committed row that is not known to be in Kafka. Rows of transactions that still run are not seen.
+CREATE FUNCTION outbox.has_unacked(number smallint) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    acked pg_snapshot;
+    floor bigint;
+    found boolean;
+BEGIN
+    SELECT c.s1, least(c.mark_floors[1], (SELECT min(f.floor) FROM unnest(c.xip_floors) AS f (floor))) INTO STRICT acked, floor
+    FROM outbox.cursor AS c;
+    EXECUTE format('SELECT EXISTS (SELECT FROM outbox.%I WHERE seq > $1 AND NOT pg_visible_in_snapshot(xid, $2))', 'r' || number)
+    INTO STRICT found USING floor, acked;
+    RETURN found;
+END
+$$;
+
+-- Empties outbox table `number`, and tells whether it did: not while it is the one that is written, nor while a row in it is not acknowledged.
+-- Whoever wrote into it holds a lock until the end of the transaction, so behind the exclusive lock every row is settled; what is looked at
+-- before the lock only spares readers the wait. Fails with lock_not_available where a transaction that wrote into it still runs.
+CREATE FUNCTION outbox.truncate_acked(number smallint) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms' SET enable_seqscan = off AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'outbox.truncate_acked must see what was committed while it waited for its lock';
+    END IF;
+    IF EXISTS (SELECT FROM outbox.rotation AS r WHERE r.current = number) OR outbox.has_unacked(number) THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('LOCK TABLE outbox.%I IN ACCESS EXCLUSIVE MODE', 'r' || number);
+    IF outbox.has_unacked(number) THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('TRUNCATE TABLE outbox.%I', 'r' || number);
+    RETURN true;
+END
+$$;
 
 CREATE FUNCTION es.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -378,3 +420,4 @@ GRANT SELECT ON es.streams, es.events, es.command_dedup TO idempo_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA outbox TO idempo_reader, idempo_relay_group;
 GRANT SELECT ON outbox.seq TO idempo_relay_group, idempo_reader;
 GRANT UPDATE ON outbox.lease, outbox.cursor, outbox.rotation TO idempo_relay_group;
+GRANT EXECUTE ON FUNCTION outbox.truncate_acked TO idempo_relay_group;
