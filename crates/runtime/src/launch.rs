@@ -8,7 +8,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::info;
 
 use crate::admin::Admin;
-use crate::{Overrun, Platform, Role, Running, Task};
+use crate::{Condition, Overrun, Platform, Role, Running, Task};
+
+/// The condition that [`Role::start`] has returned.
+pub(crate) const STARTED: &str = "started";
 
 /// How often recorded values are moved into their histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -33,11 +36,12 @@ pub struct Launched {
 /// # Errors
 /// What [`Role::start`] says, or that the admin listener could not be bound. Tasks spawned until then have been stopped.
 pub async fn launch<R: Role>(config: R::Config, platform: Platform, admin_listen: Option<SocketAddr>) -> anyhow::Result<Launched> {
+    let started = platform.readiness.condition(STARTED);
     let admin = match admin_listen {
         Some(listen) => Some(Admin::start(listen, &platform).await?),
         None => None,
     };
-    match start::<R>(config, &platform).await {
+    match start::<R>(config, &platform, started).await {
         Ok(running) => Ok(Launched { platform, running, admin }),
         Err(error) => {
             platform.readiness.stop();
@@ -48,9 +52,8 @@ pub async fn launch<R: Role>(config: R::Config, platform: Platform, admin_listen
     }
 }
 
-/// Starts the role's own part, and what every role has.
-pub(crate) async fn start<R: Role>(config: R::Config, platform: &Platform) -> anyhow::Result<Running> {
-    let started = platform.readiness.condition("started");
+/// Starts the role's own part, and what every role has. `started` is met with its return; it is made before anyone can ask whether the role is ready.
+pub(crate) async fn start<R: Role>(config: R::Config, platform: &Platform, started: Condition) -> anyhow::Result<Running> {
     platform.tasks.spawn(Task::critical("metrics-upkeep"), |cancel| async move {
         let mut ticks = interval(UPKEEP_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

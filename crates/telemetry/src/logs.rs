@@ -13,7 +13,7 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::{Config, Error, LogFormat};
 
 /// Keys of a JSON line that an event's own field must not shadow.
-const RESERVED: [&str; 8] = ["timestamp", "level", "target", "service", "span", "trace_id", "span_id", "thread"];
+const RESERVED: [&str; 7] = ["timestamp", "level", "target", "service", "span", "trace_id", "span_id"];
 
 /// The filter of `RUST_LOG`, or else the configured one.
 pub(crate) fn filter(config: &Config) -> Result<EnvFilter, Error> {
@@ -94,5 +94,73 @@ where
     if ids.is_valid() {
         let _ = writer.write_field("trace_id", ids.trace_id().to_string());
         let _ = writer.write_field("span_id", ids.span_id().to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
+    use tracing::{info, info_span, warn};
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::{filter, json_layer};
+    use crate::{Config, Error};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines that `act` logs.
+    fn logged(act: impl FnOnce()) -> Vec<Value> {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::registry().with(json_layer(move || writer.clone(), "wallet"));
+        tracing::subscriber::with_default(subscriber, act);
+        let bytes = lines.0.lock().unwrap();
+        String::from_utf8(bytes.clone()).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_line_is_one_object_with_the_service_the_event_and_the_ids_of_all_spans_around_it() {
+        let lines = logged(|| {
+            let _request = info_span!("request", command_id = "c-1", stream = "outer").entered();
+            let _append = info_span!("append", stream = "s-1").entered();
+            warn!(attempt = 2, "conflict\nagain");
+        });
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
+        assert_eq!(line["service"], "wallet");
+        assert_eq!((&line["level"], &line["message"], &line["attempt"]), (&"WARN".into(), &"conflict\nagain".into(), &2.into()));
+        assert_eq!((&line["span"]["command_id"], &line["span"]["stream"]), (&"c-1".into(), &"s-1".into()));
+        assert_eq!(line["target"], "idempo_telemetry::logs::tests");
+        assert!(line["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
+        assert!(line.get("trace_id").is_none());
+    }
+
+    #[test]
+    fn an_event_cannot_shadow_what_every_line_has() {
+        let lines = logged(|| info!(service = "other", level = 3, trace_id = "forged", "hello"));
+        assert_eq!((&lines[0]["service"], &lines[0]["level"]), (&"wallet".into(), &"INFO".into()));
+        assert_eq!((&lines[0]["event.service"], &lines[0]["event.level"]), (&"other".into(), &3.into()));
+        assert!(lines[0].get("trace_id").is_none());
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_refused() {
+        let config = Config { filter: "a=b=c".to_owned(), ..Config::default() };
+        assert!(matches!(filter(&config), Err(Error::Filter { origin: "the configuration", .. })));
+        assert!(filter(&Config::default()).is_ok());
     }
 }

@@ -62,16 +62,12 @@ fn install() -> Metrics {
     Metrics { recorder: handle, process }
 }
 
-/// Fixed buckets for every histogram, chosen by the unit at the end of its name. A list of buckets is refused only when empty: then the
-/// exporter's own default stands.
+/// Fixed buckets for every histogram, chosen by the unit at the end of its name.
+#[expect(clippy::expect_used, reason = "a list of buckets is refused only when empty, and these are constants")]
 fn builder() -> PrometheusBuilder {
-    let by_suffix = [("_seconds", SECONDS.as_slice()), ("_bytes", BYTES.as_slice())];
-    let builder = set_or_keep(PrometheusBuilder::new(), |builder| builder.set_buckets(&COUNTS));
-    by_suffix.into_iter().fold(builder, |builder, (suffix, bounds)| {
-        set_or_keep(builder, |builder| builder.set_buckets_for_metric(Matcher::Suffix(suffix.to_owned()), bounds))
-    })
-}
-
-fn set_or_keep<E>(builder: PrometheusBuilder, set: impl FnOnce(PrometheusBuilder) -> Result<PrometheusBuilder, E>) -> PrometheusBuilder {
-    set(builder).unwrap_or_else(|_| PrometheusBuilder::new())
+    PrometheusBuilder::new()
+        .set_buckets(&COUNTS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS))
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &BYTES))
+        .expect("no list of buckets is empty")
 }

@@ -132,6 +132,18 @@ impl Tasks {
         Arc::clone(self.tree.failure.wait().await)
     }
 
+    /// The first failure, if there was one.
+    #[must_use]
+    pub fn failed(&self) -> Option<Arc<Failure>> {
+        self.tree.failure.get().cloned()
+    }
+
+    /// Whether a stop was asked for.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.tree.stop_requested.is_cancelled()
+    }
+
     /// Asks for an orderly stop, as SIGTERM does. Whoever runs the tree then calls [`shut_down`](Self::shut_down).
     pub fn request_stop(&self) {
         self.tree.stop_requested.cancel();

@@ -26,6 +26,8 @@ where
     match (task.on_end, end) {
         (OnEnd::Finite | OnEnd::Optional, Ok(())) => debug!(task = %task.name, "task ended"),
         (OnEnd::Optional, Err(error)) => warn!(task = %task.name, error = format!("{error:#}"), "task failed"),
+        // The edge has let go of it while the process stops: its turn would have come.
+        (OnEnd::Critical | OnEnd::Restart(_), Ok(())) if tasks.is_stopping() => log_stopped(&task, Ok(())),
         (OnEnd::Critical | OnEnd::Restart(_), Ok(())) => tasks.fail(&task.name, anyhow!("it ended by itself")),
         (OnEnd::Critical | OnEnd::Finite | OnEnd::Restart(_), Err(error)) => tasks.fail(&task.name, error),
     }
@@ -42,7 +44,7 @@ where
     while !cancel.is_cancelled() {
         let started = Instant::now();
         let end = end_of(&task, run(cancel.child_token())).await;
-        if cancel.is_cancelled() {
+        if cancel.is_cancelled() || tasks.is_stopping() {
             return log_stopped(&task, end);
         }
         if started.elapsed() >= Duration::from_millis(restart.steady_ms) {
@@ -56,7 +58,7 @@ where
         attempts = attempts.saturating_add(1);
         metrics::counter!("idempo_task_restarts_total", "task" => task.name.clone()).increment(1);
         let delay = delays.next().unwrap_or(Duration::from_millis(restart.max_delay_ms));
-        warn!(task = %task.name, error = format!("{error:#}"), attempts, delay_ms = delay.as_millis(), "task ended; starting it again");
+        warn!(task = %task.name, error = format!("{error:#}"), attempts, ?delay, "task ended; starting it again");
         let _ = cancel.run_until_cancelled(sleep(delay)).await;
     }
 }

@@ -15,7 +15,8 @@ pub enum Stage {
 /// What follows from a task's end before it was asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnEnd {
-    /// The process cannot do without it: any end, error or panic ends the process with exit code 1.
+    /// The process cannot do without it: any end, error or panic ends the process with exit code 1. Only while the process stops may it end with
+    /// success before its turn, as when those who fed it are gone.
     Critical,
     /// It has an end of its own: success is fine, an error or panic ends the process with exit code 1.
     Finite,
