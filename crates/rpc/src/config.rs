@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::connection::Lifetime;
+
 /// The limits of a gRPC server. Every one is set: the libraries' own defaults are partly "unlimited".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -25,6 +27,8 @@ pub struct ServerConfig {
     pub max_response_bytes: usize,
     /// The largest header list of a request, in bytes.
     pub max_header_list_bytes: u32,
+    /// How long a new connection may say nothing, in milliseconds.
+    pub handshake_ms: u64,
     /// How often an HTTP/2 ping looks whether the peer is still there, in milliseconds.
     pub keepalive_interval_ms: u64,
     /// How long the answer to that ping may take, in milliseconds.
@@ -33,7 +37,8 @@ pub struct ServerConfig {
     pub tcp_keepalive_ms: u64,
     /// How old a connection gets before its client is asked to open another one, in milliseconds: so that load spreads over new servers.
     pub connection_age_ms: u64,
-    /// How long open calls may take to end after a shutdown was asked for, in milliseconds. Then their connections are cut.
+    /// How long open calls may take to end after their connection got too old or a shutdown was asked for, in milliseconds. Then their
+    /// connections are cut.
     pub drain_ms: u64,
 }
 
@@ -48,6 +53,7 @@ impl Default for ServerConfig {
             max_request_bytes: 1024 * 1024,
             max_response_bytes: 4 * 1024 * 1024,
             max_header_list_bytes: 16 * 1024,
+            handshake_ms: 5_000,
             keepalive_interval_ms: 20_000,
             keepalive_timeout_ms: 10_000,
             tcp_keepalive_ms: 60_000,
@@ -76,6 +82,7 @@ impl ServerConfig {
         ];
         let times = [
             ("request_timeout_ms", self.request_timeout_ms),
+            ("handshake_ms", self.handshake_ms),
             ("keepalive_interval_ms", self.keepalive_interval_ms),
             ("keepalive_timeout_ms", self.keepalive_timeout_ms),
             ("tcp_keepalive_ms", self.tcp_keepalive_ms),
@@ -98,6 +105,12 @@ impl ServerConfig {
 
     pub(crate) fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.request_timeout_ms)
+    }
+
+    /// How long a connection may live: until its age, and then as long as calls may take to end.
+    pub(crate) fn connection_lifetime(&self) -> Lifetime {
+        let whole = Duration::from_millis(self.connection_age_ms.saturating_add(self.drain_ms));
+        Lifetime { handshake: Duration::from_millis(self.handshake_ms), whole }
     }
 }
 

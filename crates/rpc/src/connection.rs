@@ -1,4 +1,4 @@
-//! Connections: how many there are at once, and how they end when draining takes too long.
+//! Connections: how many there are at once, how long they live, and how they end when draining takes too long.
 
 use std::io;
 use std::pin::Pin;
@@ -10,22 +10,41 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
 
 /// How long nothing is accepted after accepting failed, as it does where file descriptors have run out: the server would spin otherwise.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// An accepted connection. It counts against the limit while it lives, and fails as soon as its server's connections are cut.
+/// How long connections may live.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lifetime {
+    /// Until the first byte.
+    pub(crate) handshake: Duration,
+    /// In all.
+    pub(crate) whole: Duration,
+}
+
+/// An accepted connection. It counts against the limit while it lives. It fails as soon as its server's connections are cut, when its client
+/// says nothing, and when it is too old: tonic asks old connections to end but waits for them without limit.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    end: Pin<Box<Sleep>>,
+    /// When it ends at the latest; `None` once `end` is set to it.
+    end_after_handshake: Option<Instant>,
     _slot: OwnedSemaphorePermit,
 }
 
 /// The connections that `incoming` brings, at most `limit` at once: then the next one waits.
-pub(crate) fn accept(incoming: TcpIncoming, limit: usize, cut: CancellationToken) -> impl Stream<Item = io::Result<Connection>> {
+pub(crate) fn accept(
+    incoming: TcpIncoming,
+    limit: usize,
+    lifetime: Lifetime,
+    cut: CancellationToken,
+) -> impl Stream<Item = io::Result<Connection>> {
     let slots = Arc::new(Semaphore::new(limit));
     incoming.then(move |accepted| {
         let (slots, cut) = (slots.clone(), cut.clone());
@@ -33,7 +52,13 @@ pub(crate) fn accept(incoming: TcpIncoming, limit: usize, cut: CancellationToken
             match accepted {
                 Ok(stream) => {
                     let slot = slots.acquire_owned().await.map_err(io::Error::other)?;
-                    Ok(Connection { stream, cut: Box::pin(cut.cancelled_owned()), _slot: slot })
+                    Ok(Connection {
+                        stream,
+                        cut: Box::pin(cut.cancelled_owned()),
+                        end: Box::pin(tokio::time::sleep(lifetime.handshake)),
+                        end_after_handshake: Some(Instant::now() + lifetime.whole),
+                        _slot: slot,
+                    })
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a connection could not be accepted");
@@ -55,11 +80,20 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // HTTP/2 always has a read under way, so this is where a cut is noticed.
+        // HTTP/2 always has a read under way, so this is where an end is noticed.
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if self.end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready()
+            && let Some(end) = self.end_after_handshake.take()
+        {
+            self.end.as_mut().reset(end);
+        }
+        read
     }
 }
 

@@ -131,7 +131,7 @@ pub async fn serve(
         .layer(DeadlineLayer { longest: request_timeout, domain });
 
     let cut = CancellationToken::new();
-    let connections = connection::accept(incoming, config.connections_limit, cut.clone());
+    let connections = connection::accept(incoming, config.connections_limit, config.connection_lifetime(), cut.clone());
     let serving = http2(config)
         .layer(around_every_call)
         .add_routes(routes)
@@ -178,7 +178,8 @@ fn routes(config: &ServerConfig, service: Service, reporter: &HealthReporter) ->
 
 /// The transport with every limit set.
 ///
-/// `max_connection_age_grace` stays unset: with it, tonic 0.14 closes old connections without telling their clients first.
+/// `max_connection_age_grace` stays unset: with it, tonic 0.14 closes old connections without telling their clients first. What ends
+/// connections that stay open after their age is their [`connection::Lifetime`].
 /// `timeout` stays unset: it would answer CANCELLED.
 fn http2(config: &ServerConfig) -> Server {
     Server::builder()

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod shell {
     mod admission;
+    mod connections;
     mod deadlines;
     mod draining;
     mod platform;
