@@ -1,0 +1,104 @@
+//! The handlers of the queries: check the request, wait for its position, read, and say how far behind the answer is.
+
+mod get_item;
+mod list_item_events;
+mod list_items;
+
+use idempo_errors::Classified;
+use idempo_ids::{ItemId, PlayerId, StreamId};
+use idempo_kafka::partition_of;
+use idempo_pg::{Client, Pool};
+use idempo_projection::{PostgresStore, Projector as _, Reached, View};
+use idempo_proto::event::v1::ItemKind;
+use idempo_proto::inventory::v1::{Freshness, Item};
+use idempo_rpc::{Deadline, refusal, status, timestamp};
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::apply::InventoryProjector;
+use crate::metrics;
+use crate::queries::Holding;
+use crate::store::InventoryTables;
+
+pub(crate) use get_item::get_item;
+pub(crate) use list_item_events::list_item_events;
+pub(crate) use list_items::list_items;
+
+/// The domain of this service's errors.
+pub(crate) const DOMAIN: &str = "inventory-projector.idempo";
+
+/// What the handlers work with.
+pub(crate) struct Handlers {
+    pub(crate) pool: Pool,
+    pub(crate) view: View<PostgresStore<InventoryTables>>,
+    pub(crate) partitions: i32,
+}
+
+/// On what an answer depends.
+#[derive(Clone, Copy)]
+enum Basis {
+    /// The stream of one player, which is in one partition.
+    Player(PlayerId),
+    /// Streams of any players.
+    All,
+}
+
+impl Handlers {
+    /// A connection on which the read model has what the caller asks for.
+    async fn reader_at(&self, text: &str, position: &[(StreamId, u64)], deadline: Deadline) -> Result<Client, Status> {
+        if !position.is_empty() {
+            let started = Instant::now();
+            let reached = self.view.reached(position, deadline.wait_budget()).await.map_err(|error| away(&error))?;
+            metrics::waited(reached, started.elapsed());
+            if reached == Reached::NotYet {
+                let lag_ms = self.view.lag(None).ms;
+                return Err(refusal::projection_behind(DOMAIN, InventoryProjector::NAME, text, lag_ms).into_status());
+            }
+        }
+        self.pool.get().await.map_err(|error| away(&error))
+    }
+
+    fn freshness(&self, basis: Basis) -> Option<Freshness> {
+        let lag = match basis {
+            Basis::Player(player) => self.view.lag(Some(partition_of(player.to_string().as_bytes(), self.partitions))),
+            Basis::All => self.view.lag(None),
+        };
+        Some(Freshness { lag_events: lag.events, lag_ms: lag.ms, generation: self.view.generation() })
+    }
+}
+
+/// The answer to a failure of the database.
+fn away<E: Classified + 'static>(error: &E) -> Status {
+    status::of_error(error, DOMAIN)
+}
+
+fn item_not_found(item: ItemId) -> Status {
+    refusal::not_found(DOMAIN, "ITEM_NOT_FOUND", "item", &format!("items/{item}")).into_status()
+}
+
+fn item_message(holding: Holding) -> Item {
+    let Holding { item, item_type, owner, quantity, reserved, state, equipped, hop, updated_at } = holding;
+    let (name, kind) = match item {
+        Some(item) => (format!("players/{owner}/items/{item}"), ItemKind::Unique),
+        None => (format!("players/{owner}/stacks/{item_type}"), ItemKind::Stackable),
+    };
+    Item {
+        name,
+        item_type: format!("itemTypes/{item_type}"),
+        kind: kind.into(),
+        quantity,
+        reserved_quantity: reserved,
+        state: state.into(),
+        equipped,
+        hop,
+        update_time: Some(timestamp::to_proto(updated_at)),
+    }
+}
+
+/// Cuts what was read, one more than the page where there is more, to the page; says whether there is more.
+fn cut<T>(rows: &mut Vec<T>, page_size: u32) -> bool {
+    let size = usize::try_from(page_size).unwrap_or(usize::MAX);
+    let has_more = rows.len() > size;
+    rows.truncate(size);
+    has_more
+}

@@ -1,0 +1,1 @@
+SELECT player_id, item_id, equipped, changed_at FROM loadouts
