@@ -70,3 +70,20 @@ fn without_an_endpoint_nothing_is_traced() {
     assert_eq!(sample.connect().ask("trace"), "");
     assert!(sample.message("answering").get("trace_id").is_none());
 }
+
+#[test]
+fn a_collector_that_is_away_or_forbidden_keeps_nobody_from_working_and_ending() {
+    for forbidden in [false, true] {
+        let mut command = program(&["--set", "open=true"]);
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9");
+        if forbidden {
+            command.env("OTEL_SDK_DISABLED", "true");
+        }
+        let mut sample = Sample::spawn(&mut command, &[]);
+        assert_eq!(sample.connect().ask("trace").is_empty(), forbidden);
+        sample.signal("-TERM");
+        assert_eq!(sample.exit_code(), Some(0));
+        // What was lost is said, once the work is done.
+        assert_eq!(sample.complaints().is_empty(), forbidden, "{:#?}", sample.complaints());
+    }
+}

@@ -19,11 +19,15 @@ pub(crate) const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// The variables that ask for the export of traces.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
 
+/// The variables, and their values, that forbid it all the same.
+const REFUSALS: [(&str, &str); 2] = [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")];
+
 /// A provider that exports spans by OTLP over gRPC in batches, when an endpoint is set. The sampler, the batch's limits and further resource
 /// attributes are read by the SDK from the standard `OTEL_*` variables.
 pub(crate) fn provider_from_env(service: &str) -> Result<Option<SdkTracerProvider>, Error> {
     let asked_for = ENDPOINTS.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    if !asked_for {
+    let refused = REFUSALS.iter().any(|(name, value)| std::env::var_os(name).is_some_and(|given| given.eq_ignore_ascii_case(value)));
+    if !asked_for || refused {
         return Ok(None);
     }
     let exporter = SpanExporter::builder().with_tonic().build()?;
