@@ -37,7 +37,7 @@ pub(crate) fn provider_from_env(service: &str) -> Result<Option<SdkTracerProvide
 
 /// The layer that hands this platform's spans to `provider`: for processes that set up their own subscriber, such as tests.
 ///
-/// Only spans of crates named `idempo…`, at level INFO and above, are exported: the exporter itself speaks gRPC, and its own spans would keep
+/// Only spans of crates named `idempo…` (but the runtime), at level INFO and above, are exported: the exporter itself speaks gRPC, and its own spans would keep
 /// it busy for ever.
 pub fn export_layer<S>(provider: &SdkTracerProvider) -> Box<dyn Layer<S> + Send + Sync>
 where
@@ -51,7 +51,11 @@ where
     layer.with_filter(exported()).boxed()
 }
 
-/// Which spans and events are exported.
+/// Which spans and events are exported. Not those of the runtime: a task lives as long as its process, and all it does would be one trace.
 fn exported<S: Subscriber>() -> impl Filter<S> + Send + Sync + 'static {
-    filter_fn(|metadata: &Metadata<'_>| metadata.target().starts_with("idempo")).with_max_level_hint(LevelFilter::INFO)
+    filter_fn(|metadata: &Metadata<'_>| {
+        let target = metadata.target();
+        target.starts_with("idempo") && !target.starts_with("idempo_runtime")
+    })
+    .with_max_level_hint(LevelFilter::INFO)
 }

@@ -73,6 +73,18 @@ fn without_an_exporter_there_is_no_traceparent() {
 }
 
 #[test]
+fn what_a_long_lived_task_does_is_not_one_trace() {
+    let spans = traced(Sampler::AlwaysOn, || {
+        let _task = info_span!(target: "idempo_runtime::task", "task").entered();
+        for _ in 0..2 {
+            let _batch = info_span!(target: "idempo_test", "batch").entered();
+        }
+    });
+    let [first, second] = spans.as_slice() else { panic!("{spans:?}") };
+    assert_ne!(first.span_context.trace_id(), second.span_context.trace_id());
+}
+
+#[test]
 fn only_spans_of_this_platform_are_exported() {
     let spans = traced(Sampler::AlwaysOn, || {
         let _ours = info_span!(target: "idempo_test", "append").entered();
