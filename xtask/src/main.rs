@@ -1,2 +1,80 @@
-//! Stub.
-fn main() {}
+//! The one entry for people: `cargo xtask demo`, `up`, `test`, `tidy`, `bench`.
+//!
+//! It needs only Rust and a C compiler on the machine; `setup`, which every other command begins with, installs or fetches the rest. It is kept
+//! light, so that its own first build is quick: what needs the servers is `idempo-devstack`, which takes this process' place when everything is
+//! built. So one process is left, and what it started ends with it.
+
+mod build;
+mod packages;
+mod setup;
+mod step;
+mod tidy;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// idempo's tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run the showcase on real servers: thousands of commands through the public API, a killed relay, and every invariant checked.
+    Demo {
+        /// Handed to the showcase.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Start the servers and the platform, print their addresses, and stay until Ctrl-C.
+    Up,
+    /// Run every test on real servers.
+    Test {
+        /// Handed to `cargo test --workspace`, such as `-p idempo-pg` or `-- a_name`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Measure, in a release build, on real servers.
+    Bench {
+        /// What is measured (`append`, `relay`), and what is handed to it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Check what the compiler can't: dependencies between crates, sizes, names, references, catalogues.
+    Tidy {
+        /// Write the catalogues in docs/catalogue anew instead of complaining about them.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Install and fetch what the other commands need, and nothing else.
+    Setup,
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().task {
+        Task::Demo { arguments } => {
+            setup::run()?;
+            build::demo(arguments)
+        }
+        Task::Up => {
+            setup::run()?;
+            build::up()
+        }
+        Task::Test { arguments } => {
+            setup::run()?;
+            build::test(arguments)
+        }
+        Task::Bench { arguments } => {
+            setup::run()?;
+            build::bench(arguments)
+        }
+        Task::Tidy { write } => tidy::run(write),
+        Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
+    }
+}

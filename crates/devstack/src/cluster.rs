@@ -43,6 +43,12 @@ impl Cluster {
     /// superuser logs in and takes the role's place: the rights are the role's, except the right to connect.
     #[must_use]
     pub fn role(&self, database: &str, role: &str) -> Config {
+        Config { application_name: role.to_owned(), ..Config::at(self.role_url(database, role)) }
+    }
+
+    /// The URL of `role` for a database, with every secret in it; see [`Cluster::role`].
+    #[must_use]
+    pub fn role_url(&self, database: &str, role: &str) -> String {
         let mut url = self.superuser.clone();
         url.set_path(database);
         if url.password().is_some() {
@@ -53,7 +59,7 @@ impl Cluster {
             // Refused only for URLs without a host, which `new` does not let in.
             tracing::error!("a URL with a host takes a user name");
         }
-        Config { application_name: role.to_owned(), ..Config::at(url.as_str()) }
+        url.into()
     }
 
     /// Makes the platform's roles; they are the cluster's, so once is enough for all its databases.

@@ -1,6 +1,22 @@
 //! Real PostgreSQL, Kafka and Redis as child processes, and the platform's binaries on top of them: for the demo, for `up`, for tests.
+//!
+//! Nothing here is needed to run idempo in production. What it keeps: when this process ends, by itself, by Ctrl-C or by SIGKILL, every server
+//! and every binary it started is gone too; and the servers never run as root.
 
 mod cluster;
+mod command;
+mod home;
+mod platform;
+mod ports;
+mod process;
+mod progress;
+mod servers;
 pub mod testing;
 
 pub use cluster::Cluster;
+pub use command::Command;
+pub use home::Keep;
+pub use platform::{Platform, Service};
+pub use ports::Ports;
+pub use progress::Progress;
+pub use servers::{Options, Servers, default_root};

@@ -1,0 +1,319 @@
+//! The platform's own binaries as child processes.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::cluster::Cluster;
+use crate::process::{Launch, Process};
+use crate::servers::Servers;
+
+/// How long a binary may take to be ready.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+/// How long one question to it may take.
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
+/// The pause between two questions, in milliseconds.
+const PROBE_PAUSE_MS: u64 = 20;
+/// How long it may take to end after SIGTERM: its own grace period, and a second.
+const STOP_LIMIT: Duration = Duration::from_secs(11);
+
+/// What a process of the platform is told about its surroundings.
+enum Wiring {
+    /// A database, as a role; and the brokers, where it reads events.
+    Database { database: &'static str, role: &'static str, reads_events: bool },
+    /// Every outbox.
+    Outboxes,
+}
+
+/// A process of the platform.
+struct Role {
+    name: &'static str,
+    binary: &'static str,
+    wiring: Wiring,
+    /// The ports in `up`: gRPC and admin.
+    ports: (u16, u16),
+}
+
+const ROLES: [Role; 5] = [
+    Role {
+        name: "wallet",
+        binary: "idempo-wallet",
+        wiring: Wiring::Database { database: "wallet_db", role: "idempo_wallet", reads_events: false },
+        ports: (7001, 7101),
+    },
+    Role {
+        name: "inventory",
+        binary: "idempo-inventory",
+        wiring: Wiring::Database { database: "inventory_db", role: "idempo_inventory", reads_events: false },
+        ports: (7002, 7102),
+    },
+    Role {
+        name: "inventory-projector",
+        binary: "idempo-inventory-projector",
+        wiring: Wiring::Database { database: "inventory_view_db", role: "idempo_inventory_projector", reads_events: true },
+        ports: (7003, 7103),
+    },
+    Role { name: "relay-1", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, ports: (7004, 7104) },
+    Role { name: "relay-2", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, ports: (7005, 7105) },
+];
+
+/// The databases that have an outbox, by the name their relay knows them by.
+const OUTBOXES: [(&str, &str); 2] = [("wallet", "wallet_db"), ("inventory", "inventory_db")];
+
+/// The running platform. Every process is killed when this is dropped; [`Platform::stop`] drains them.
+#[derive(Debug)]
+pub struct Platform {
+    services: BTreeMap<&'static str, Service>,
+}
+
+/// One process of the platform.
+#[derive(Debug)]
+pub struct Service {
+    grpc: SocketAddr,
+    admin: SocketAddr,
+    log: PathBuf,
+    launch: Launch,
+    process: Option<Process>,
+}
+
+impl Service {
+    /// Where it serves gRPC.
+    #[must_use]
+    pub fn grpc(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    /// Where it serves `/livez`, `/readyz` and `/metrics`.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
+    /// The file its log lines are in, of this and of earlier starts.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    fn running(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().with_context(|| format!("{} is not running", self.launch.name))
+    }
+
+    fn start(&mut self) -> Result<()> {
+        anyhow::ensure!(self.process.is_none(), "{} is running", self.launch.name);
+        self.process = Some(self.launch.spawn()?);
+        Ok(())
+    }
+
+    async fn wait_ready(&mut self) -> Result<()> {
+        let began = Instant::now();
+        let admin = self.admin;
+        let name = self.launch.name.clone();
+        let process = self.running()?;
+        loop {
+            if tokio::time::timeout(PROBE_LIMIT, status(admin, "/readyz"))
+                .await
+                .is_ok_and(|status| status.is_ok_and(|status| status == 200))
+            {
+                return Ok(());
+            }
+            if let Some(status) = process.ended()? {
+                bail!("{name} ended while starting ({status}){}", process.log_tail());
+            }
+            if began.elapsed() > READY_LIMIT {
+                bail!("{name} is not ready after {} s{}", READY_LIMIT.as_secs(), process.log_tail());
+            }
+            tokio::time::sleep(Duration::from_millis(PROBE_PAUSE_MS)).await;
+        }
+    }
+}
+
+impl Platform {
+    /// Starts every binary of the platform on prepared servers, all at once, and waits until each says that it is ready.
+    ///
+    /// The binaries are taken from the folder of the running program: one `cargo build --workspace` makes all of them.
+    ///
+    /// # Errors
+    /// When a binary is missing, ends, or is not ready in time; the message has the end of its log.
+    pub async fn start(servers: &Servers) -> Result<Self> {
+        let began = Instant::now();
+        let folder = binaries()?;
+        let logs = servers.log_folder()?;
+        let cluster = servers.cluster()?;
+        let mut services = BTreeMap::new();
+        for role in &ROLES {
+            let service = role.service(servers, &cluster, &folder, &logs)?;
+            services.insert(role.name, service);
+        }
+        let mut platform = Self { services };
+        for service in platform.services.values_mut() {
+            service.start()?;
+        }
+        for service in platform.services.values_mut() {
+            service.wait_ready().await?;
+        }
+        let names: Vec<&str> = platform.services.keys().copied().collect();
+        servers.options().progress.tell(&format!("{} are ready ({:.1} s)", names.join(", "), began.elapsed().as_secs_f64()));
+        Ok(platform)
+    }
+
+    /// Each process by its name: `wallet`, `inventory`, `inventory-projector`, `relay-1`, `relay-2`.
+    pub fn services(&self) -> impl Iterator<Item = (&'static str, &Service)> {
+        self.services.iter().map(|(name, service)| (*name, service))
+    }
+
+    /// The process with this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn service(&self, name: &str) -> Result<&Service> {
+        self.services.get(name).with_context(|| format!("the platform has no process {name}"))
+    }
+
+    fn service_mut(&mut self, name: &str) -> Result<&mut Service> {
+        self.services.get_mut(name).with_context(|| format!("the platform has no process {name}"))
+    }
+
+    /// Kills a process with SIGKILL and waits until it is gone.
+    ///
+    /// # Errors
+    /// When there is none with this name, or it is not running.
+    pub fn kill(&mut self, name: &str) -> Result<()> {
+        let service = self.service_mut(name)?;
+        service.running()?.kill()?;
+        service.process = None;
+        Ok(())
+    }
+
+    /// Stops a process where it is, as a frozen machine would.
+    ///
+    /// # Errors
+    /// As [`Platform::kill`].
+    pub fn freeze(&mut self, name: &str) -> Result<()> {
+        self.service_mut(name)?.running()?.signal(Signal::STOP)
+    }
+
+    /// Lets a frozen process go on.
+    ///
+    /// # Errors
+    /// As [`Platform::kill`].
+    pub fn thaw(&mut self, name: &str) -> Result<()> {
+        self.service_mut(name)?.running()?.signal(Signal::CONT)
+    }
+
+    /// Starts a process that was killed, on the addresses it had, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it is running, or is not ready in time.
+    pub async fn start_again(&mut self, name: &str) -> Result<()> {
+        let service = self.service_mut(name)?;
+        service.start()?;
+        service.wait_ready().await
+    }
+
+    /// The name of a process that ended by itself, and the end of its log; `None` while all run that were not killed on purpose.
+    ///
+    /// # Errors
+    /// When a process can't be looked after.
+    pub fn fallen(&mut self) -> Result<Option<String>> {
+        for (name, service) in &mut self.services {
+            if let Some(process) = &mut service.process
+                && let Some(status) = process.ended()?
+            {
+                return Ok(Some(format!("{name} ended ({status}){}", process.log_tail())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks every process to drain and end, by SIGTERM.
+    ///
+    /// # Errors
+    /// When one did not end in time or not with exit code 0. All are gone then too.
+    pub async fn stop(mut self) -> Result<()> {
+        let mut running: Vec<(&str, Process)> =
+            self.services.iter_mut().filter_map(|(name, service)| Some((*name, service.process.take()?))).collect();
+        for (_, process) in &mut running {
+            process.signal(Signal::TERM)?;
+        }
+        let mut wrong = String::new();
+        for (name, mut process) in running {
+            match process.wait(STOP_LIMIT).await? {
+                Some(status) if status.success() => {}
+                Some(status) => write!(wrong, "\n{name} ended with {status}{}", process.log_tail())?,
+                None => write!(wrong, "\n{name} did not end within {} s{}", STOP_LIMIT.as_secs(), process.log_tail())?,
+            }
+        }
+        anyhow::ensure!(wrong.is_empty(), "not every process drained and ended with 0:{wrong}");
+        Ok(())
+    }
+}
+
+impl Role {
+    fn service(&self, servers: &Servers, cluster: &Cluster, folder: &Path, logs: &Path) -> Result<Service> {
+        let program = folder.join(self.binary);
+        anyhow::ensure!(program.is_file(), "{} is not built: `cargo build --workspace` makes it", program.display());
+        let ports = servers.options().ports;
+        let (grpc, admin) = (local(ports.pick(self.ports.0)?), local(ports.pick(self.ports.1)?));
+        let log = logs.join(format!("{}.log", self.name));
+        let mut variables = vec![
+            ("IDEMPO_GRPC__LISTEN".to_owned(), grpc.to_string()),
+            ("IDEMPO_PLATFORM__ADMIN_LISTEN".to_owned(), admin.to_string()),
+            ("IDEMPO_PLATFORM__LOG__FORMAT".to_owned(), "json".to_owned()),
+        ];
+        let brokers = ("IDEMPO_KAFKA__BROKERS".to_owned(), servers.kafka_brokers().to_owned());
+        match self.wiring {
+            Wiring::Database { database, role, reads_events } => {
+                variables.push(("IDEMPO_DATABASE__URL".to_owned(), cluster.role_url(database, role)));
+                variables.extend(reads_events.then_some(brokers));
+            }
+            Wiring::Outboxes => {
+                let outboxes: Vec<String> = OUTBOXES
+                    .iter()
+                    .map(|(name, database)| {
+                        format!(r#"{{name = "{name}", database = {{url = "{}"}}}}"#, cluster.role_url(database, "idempo_relay"))
+                    })
+                    .collect();
+                variables.push(("IDEMPO_OUTBOXES".to_owned(), format!("[{}]", outboxes.join(", "))));
+                variables.push(brokers);
+            }
+        }
+        let launch = Launch { log: Some(log.clone()), variables, ..Launch::new(self.name, program, folder) };
+        Ok(Service { grpc, admin, log, launch, process: None })
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// The folder of the running program; a test's is in `deps` below it.
+fn binaries() -> Result<PathBuf> {
+    let program = std::env::current_exe().context("where is the running program?")?;
+    let folder = program.parent().context("a program is in a folder")?;
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    Ok(folder.to_owned())
+}
+
+/// The status code of a GET.
+async fn status(address: SocketAddr, path: &str) -> Result<u16> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await?;
+    let start = std::str::from_utf8(&start)?;
+    start.strip_prefix("HTTP/1.1 ").context("not HTTP")?.parse().context("not a status code")
+}

@@ -1,0 +1,215 @@
+//! PostgreSQL, Kafka and Redis: our own as child processes, or those that the environment names.
+
+mod kafka;
+mod postgres;
+mod redis;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cluster::Cluster;
+use crate::home::{Home, Keep};
+use crate::ports::Ports;
+use crate::process::Process;
+use crate::progress::Progress;
+
+/// The pause between two looks at whether a server is ready, in milliseconds.
+const READY_PAUSE_MS: u64 = 20;
+
+/// How the servers are run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder for everything; see [`default_root`].
+    pub root: PathBuf,
+    /// Which ports are used.
+    pub ports: Ports,
+    /// Whether what the servers wrote is there the next time.
+    pub keep: Keep,
+    /// Who is told what happens.
+    pub progress: Progress,
+}
+
+impl Options {
+    /// For tests and the demo: free ports, and nothing is kept.
+    #[must_use]
+    pub fn throwaway(progress: Progress) -> Self {
+        Self { root: default_root(), ports: Ports::Free, keep: Keep::Nothing, progress }
+    }
+
+    /// For people who stay: fixed ports, and everything is kept.
+    #[must_use]
+    pub fn lasting(progress: Progress) -> Self {
+        Self { root: default_root(), ports: Ports::Fixed, keep: Keep::Everything, progress }
+    }
+}
+
+/// `.idempo` in the workspace this was built in, or what `IDEMPO_HOME` says.
+#[must_use]
+pub fn default_root() -> PathBuf {
+    env::var_os("IDEMPO_HOME").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.idempo"), PathBuf::from)
+}
+
+/// Running servers. Our own are killed, and what is not kept is deleted, when this is dropped; [`Servers::stop`] does it in order.
+#[derive(Debug)]
+pub struct Servers {
+    database_url: String,
+    kafka_brokers: String,
+    redis_url: String,
+    // In the order they are stopped. They go before the folder they live in.
+    redis: Option<Process>,
+    kafka: Option<Process>,
+    postgres: Option<Process>,
+    home: Option<Home>,
+    options: Options,
+}
+
+impl Servers {
+    /// Starts what `DATABASE_URL`, `KAFKA_BROKERS` and `REDIS_URL` don't name, all at once, and waits until each answers.
+    ///
+    /// # Errors
+    /// When a program is missing, or a server is not ready in time; the message has the end of its log.
+    pub async fn start(options: Options) -> Result<Self> {
+        let given = |variable| env::var(variable).ok().filter(|value| !value.is_empty());
+        let (database_url, kafka_brokers, redis_url) = (given("DATABASE_URL"), given("KAFKA_BROKERS"), given("REDIS_URL"));
+        let home = match (&database_url, &kafka_brokers, &redis_url) {
+            (Some(_), Some(_), Some(_)) => None,
+            _ => Some(Home::make(&options.root, options.keep)?),
+        };
+        let (postgres, kafka, redis) = tokio::try_join!(
+            postgres::start(&options, home.as_ref(), database_url),
+            kafka::start(&options, home.as_ref(), kafka_brokers),
+            redis::start(&options, home.as_ref(), redis_url),
+        )?;
+        Ok(Self {
+            database_url: postgres.address,
+            kafka_brokers: kafka.address,
+            redis_url: redis.address,
+            redis: redis.process,
+            kafka: kafka.process,
+            postgres: postgres.process,
+            home,
+            options,
+        })
+    }
+
+    /// The superuser's URL of the cluster's `postgres` database.
+    #[must_use]
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// The cluster, as its superuser sees it.
+    ///
+    /// # Errors
+    /// When `DATABASE_URL` is not a URL.
+    pub fn cluster(&self) -> Result<Cluster> {
+        Cluster::new(&self.database_url)
+    }
+
+    /// The brokers, `host:port[,host:port…]`.
+    #[must_use]
+    pub fn kafka_brokers(&self) -> &str {
+        &self.kafka_brokers
+    }
+
+    /// The URL of Redis.
+    #[must_use]
+    pub fn redis_url(&self) -> &str {
+        &self.redis_url
+    }
+
+    /// The process ids of our own servers, by name; empty where the environment names all of them.
+    #[must_use]
+    pub fn pids(&self) -> Vec<(&'static str, u32)> {
+        let named = [("redis", &self.redis), ("kafka", &self.kafka), ("postgres", &self.postgres)];
+        named.into_iter().filter_map(|(name, process)| process.as_ref().map(|process| (name, process.pid()))).collect()
+    }
+
+    /// Where the platform's processes write their logs.
+    pub(crate) fn log_folder(&self) -> Result<PathBuf> {
+        let folder = self.home.as_ref().map_or_else(|| self.options.root.join("logs"), |home| home.directory.join("logs"));
+        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Makes the roles, the databases with everything migrated, and the topics; what is there already stays.
+    ///
+    /// # Errors
+    /// When a migration fails, or a topic is there with another number of partitions.
+    pub async fn prepare(&self) -> Result<()> {
+        let progress = &self.options.progress;
+        let cluster = self.cluster()?;
+        let databases = async {
+            cluster.make_roles().await?;
+            for database in idempo_schemas::databases() {
+                cluster.make_database(database, database.name).await?;
+            }
+            anyhow::Ok(())
+        };
+        let topics = async {
+            let config = kafka::client(&self.kafka_brokers);
+            idempo_kafka::ensure_topics(&config, &kafka::topics()).await.context("making the topics")
+        };
+        tokio::try_join!(
+            progress.timed("roles, databases and migrations are in place", databases),
+            progress.timed("topics are in place", topics)
+        )?;
+        Ok(())
+    }
+
+    /// Stops our own servers, in order where what they wrote is kept.
+    ///
+    /// # Errors
+    /// When a process can't be waited for.
+    pub async fn stop(mut self) -> Result<()> {
+        let keep = self.options.keep;
+        let redis = redis::stop(self.redis.take(), keep);
+        let kafka = kafka::stop(self.kafka.take(), keep);
+        let postgres = postgres::stop(self.postgres.take(), keep);
+        tokio::try_join!(redis, kafka, postgres)?;
+        Ok(())
+    }
+}
+
+/// A server and how it is reached; without a process where it is not ours.
+struct Started {
+    address: String,
+    process: Option<Process>,
+}
+
+impl Started {
+    fn given(address: String) -> Self {
+        Self { address, process: None }
+    }
+}
+
+/// Asks again and again until `ready` says yes, the process ends, or `limit` is over.
+async fn ready(process: &mut Process, name: &str, limit: Duration, mut ready: impl AsyncFnMut() -> bool) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        if ready().await {
+            return Ok(());
+        }
+        if let Some(status) = process.ended()? {
+            bail!("{name} ended while starting ({status}){}", process.log_tail());
+        }
+        if began.elapsed() > limit {
+            bail!("{name} is not ready after {} s{}", limit.as_secs(), process.log_tail());
+        }
+        tokio::time::sleep(Duration::from_millis(READY_PAUSE_MS)).await;
+    }
+}
+
+/// A program of this machine: from the search path, or one of `places`.
+fn program(name: &str, places: &[PathBuf], hint: &str) -> Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut candidates = places.iter().cloned().chain(env::split_paths(&path)).map(|folder| folder.join(name));
+    candidates.find(|candidate| candidate.is_file()).with_context(|| format!("{name} is not on this machine: {hint}"))
+}

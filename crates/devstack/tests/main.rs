@@ -1,0 +1,3 @@
+//! The dev stack on this machine, as a process.
+
+mod leftovers;
