@@ -52,8 +52,8 @@ pub struct Outgoing<'a> {
     pub key: &'a [u8],
     /// Its value.
     pub value: &'a [u8],
-    /// The W3C trace context behind it, as the only header; left out when empty.
-    pub traceparent: &'a str,
+    /// Its headers. They are dear: two of them can halve a producer's rate.
+    pub headers: &'a [(&'a str, &'a [u8])],
 }
 
 /// Why a record was not taken over for sending.
@@ -169,9 +169,12 @@ impl Producer {
     pub fn send(&self, record: &Outgoing<'_>, number: usize) -> Result<(), SendError> {
         let mut message: BaseRecord<'_, [u8], [u8], usize> =
             BaseRecord::with_opaque_to(record.topic, number).partition(record.partition).key(record.key).payload(record.value);
-        if !record.traceparent.is_empty() {
-            let header = Header { key: "traceparent", value: Some(record.traceparent) };
-            message = message.headers(OwnedHeaders::new_with_capacity(1).insert(header));
+        if !record.headers.is_empty() {
+            let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+            for &(key, value) in record.headers {
+                headers = headers.insert(Header { key, value: Some(value) });
+            }
+            message = message.headers(headers);
         }
         let Err((source, _)) = self.inner.send(message) else { return Ok(()) };
         match source.rdkafka_error_code() {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -65,9 +65,7 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         if self.closing.load(Ordering::Acquire) {
-            if let Err(error) = consumer.unassign() {
-                tracing::warn!(%error, "partitions could not be given up while closing");
-            }
+            settle_while_closing(consumer, code, list);
             return;
         }
         let partitions: Vec<_> = list.elements().iter().map(|element| TopicPartition::new(element.topic(), element.partition())).collect();
@@ -82,6 +80,19 @@ impl ConsumerContext for Context {
         if let Err(error) = result {
             tracing::debug!(%error, "the group's offsets, a hint for lag tools, were not written");
         }
+    }
+}
+
+/// Gives up what goes, and takes nothing that comes.
+fn settle_while_closing(consumer: &BaseConsumer<Context>, code: RDKafkaRespErr, list: &TopicPartitionList) {
+    let comes = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+    let settled = match (consumer.rebalance_protocol(), comes) {
+        (RebalanceProtocol::Cooperative, true) => consumer.incremental_assign(&TopicPartitionList::new()),
+        (RebalanceProtocol::Cooperative, false) => consumer.incremental_unassign(list),
+        (RebalanceProtocol::None | RebalanceProtocol::Eager, _) => consumer.unassign(),
+    };
+    if let Err(error) = settled {
+        tracing::warn!(%error, "a rebalance could not be settled while closing");
     }
 }
 

@@ -169,10 +169,10 @@ impl Reader {
             inlet.outlet.shared.ended.store(true, Ordering::Release);
         }
         self.held.clear();
-        if self.waiting.take().is_some()
-            && let Err(error) = self.consumer.unassign()
-        {
-            tracing::warn!(%error, "a rebalance was left unsettled while closing");
+        match self.waiting.take() {
+            None => {}
+            Some(Waiting::Assign { .. }) => self.assign(&[], Vec::new()),
+            Some(Waiting::Revoke { partitions, .. }) => self.unassign(&partitions),
         }
         // Dropping the consumer leaves the group.
     }
@@ -210,6 +210,9 @@ impl Reader {
             }
             match self.consumer.context().next_rebalance() {
                 None => return,
+                // Members of a group are told of each rebalance, also where nothing comes or goes for them.
+                Some(Rebalance::Assign(partitions)) if partitions.is_empty() => self.assign(&[], Vec::new()),
+                Some(Rebalance::Revoke { partitions, .. }) if partitions.is_empty() => self.unassign(&[]),
                 Some(Rebalance::Assign(partitions)) => self.ask_where_to_begin(partitions),
                 Some(Rebalance::Revoke { partitions, lost }) => self.cut_streams(partitions, lost),
             }

@@ -1,0 +1,6 @@
+//! The producer and the consumer on a real broker.
+
+mod consumer;
+mod producer;
+mod support;
+mod topics;
