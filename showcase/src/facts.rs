@@ -33,6 +33,12 @@ impl StoredEvent {
         CommandId::from_slice(&self.decoded.command_id).unwrap_or(CommandId::new(Uuid::nil()))
     }
 
+    /// The key of the client's command that its chain began with; the nil id where the envelope has none.
+    #[must_use]
+    pub fn correlation_id(&self) -> Uuid {
+        Uuid::from_slice(&self.decoded.correlation_id).unwrap_or_default()
+    }
+
     /// The owner of its stream; the nil id where the envelope has none.
     #[must_use]
     pub fn partition_key(&self) -> Uuid {

@@ -164,7 +164,7 @@ fn captured_to(event: &HoldCaptured) -> Option<Side> {
 
 fn entry_text(event: &StoredEvent, line: &Line, after: Balance) -> String {
     format!(
-        "kind {} posted {:+} = {} held {:+} = {} transaction {} hold {} counterparty {} event {} at {} reason {}",
+        "kind {} posted {} = {} held {} = {} transaction {} hold {} counterparty {} event {} at {} reason {}",
         i32::from(line.kind),
         line.posted,
         after.posted,

@@ -5,11 +5,20 @@
 //!
 //! What it does not do: measure. Its figures say what happened in one run on one machine; `cargo xtask bench` compares.
 
+pub mod account;
 pub mod checks;
+pub mod demo;
 pub mod facts;
+pub mod figures;
 pub mod history;
 pub mod ledger;
 pub mod load;
+pub mod logs;
 pub mod method;
+pub mod model;
 pub mod position;
+pub mod read_back;
+pub mod read_stores;
+pub mod read_topic;
+pub mod takeover;
 pub mod wire;

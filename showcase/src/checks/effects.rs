@@ -21,6 +21,15 @@ pub fn by_command<'a>(stores: &[&'a Store]) -> HashMap<CommandId, Vec<&'a Stored
     commands
 }
 
+/// The events of each command of a client, by its key.
+fn by_key<'a>(stores: &[&'a Store]) -> HashMap<Uuid, Vec<&'a StoredEvent>> {
+    let mut keys: HashMap<Uuid, Vec<&StoredEvent>> = HashMap::new();
+    for event in stores.iter().flat_map(|store| &store.events) {
+        keys.entry(event.correlation_id()).or_default().push(event);
+    }
+    keys
+}
+
 /// I2, the effects: a command's events are its first, second, … once each, of one transaction, and no event id is there twice.
 #[must_use]
 pub fn at_most_once(stores: &[&Store]) -> Verdict {
@@ -42,10 +51,10 @@ pub fn at_most_once(stores: &[&Store]) -> Verdict {
 #[must_use]
 pub fn none_where_refused(history: &History, stores: &[&Store]) -> Verdict {
     let mut verdict = Verdict::new("I3", "what was refused or invalid left no event", "refused commands");
-    let commands = by_command(stores);
+    let commands = by_key(stores);
     for (key, outcome) in outcomes(history) {
         if outcome == Outcome::Refused {
-            let left = commands.get(&CommandId::new(key)).map_or(0, Vec::len);
+            let left = commands.get(&key).map_or(0, Vec::len);
             verdict.look(left == 0, || format!("command {key} was refused and has {left} events"));
         }
     }
@@ -56,7 +65,7 @@ pub fn none_where_refused(history: &History, stores: &[&Store]) -> Verdict {
 #[must_use]
 pub fn all_where_acknowledged(history: &History, stores: &[&Store]) -> Verdict {
     let mut verdict = Verdict::new("I4", "what was acknowledged is there, where its position says", "acknowledged commands");
-    let commands = by_command(stores);
+    let commands = by_key(stores);
     let mut seen = HashSet::new();
     for attempt in &history.attempts {
         let (Answer::Replied { .. }, Some(key)) = (&attempt.answer, attempt.key) else { continue };
@@ -64,7 +73,7 @@ pub fn all_where_acknowledged(history: &History, stores: &[&Store]) -> Verdict {
             continue;
         }
         let mut there: BTreeMap<StreamId, u64> = BTreeMap::new();
-        for event in commands.get(&CommandId::new(key)).into_iter().flatten() {
+        for event in commands.get(&key).into_iter().flatten() {
             let version = there.entry(event.stream_id).or_default();
             *version = event.version.max(*version);
         }

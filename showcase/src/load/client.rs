@@ -11,7 +11,7 @@ use super::looks;
 use super::planned::{Look, Planned};
 use super::recorder::{Patience, Recorder, Sending};
 use super::world::World;
-use super::{faults, inventory_moves as inventory, wallet_moves as wallet};
+use super::{inventory_moves as inventory, malformed, refusals, wallet_moves as wallet};
 use crate::history::{Answer, Expected, History, Purpose};
 
 /// How many of a thousand commands are sent a second time.
@@ -240,7 +240,7 @@ fn plan_move(world: &World, dice: &mut Dice, player: usize, next: Move) -> Optio
         Move::ConsumeStack => inventory::consume_stack(world, dice),
         Move::Equip => inventory::equip(world, dice),
         Move::Unequip => inventory::unequip(world, dice),
-        Move::Malformed => faults::malformed(world, dice, player),
-        Move::Refused => faults::refused(world, dice, player),
+        Move::Malformed => malformed::plan(world, dice, player),
+        Move::Refused => refusals::plan(world, dice, player),
     }
 }

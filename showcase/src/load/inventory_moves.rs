@@ -20,6 +20,11 @@ const GIFT_TO_OWN_PER_THOUSAND: u32 = 700;
 
 /// Creates an item type.
 pub(super) fn create_type(dice: &mut Dice, slug: &str, kind: ItemKind, weapon_bonus: i32) -> Planned {
+    create_type_draft(dice, slug, kind, weapon_bonus).applied()
+}
+
+/// The creation of an item type, whatever it should come to.
+pub(super) fn create_type_draft(dice: &mut Dice, slug: &str, kind: ItemKind, weapon_bonus: i32) -> Draft<CreateItemTypeRequest> {
     let key = dice.key();
     let item_type = ItemType {
         name: format!("itemTypes/{slug}"),
@@ -30,13 +35,11 @@ pub(super) fn create_type(dice: &mut Dice, slug: &str, kind: ItemKind, weapon_bo
         equippable: weapon_bonus > 0,
     };
     let request = CreateItemTypeRequest { request_id: key.to_string(), item_type: Some(item_type), validate_only: false };
-    Draft::new(key, request)
-        .changed_by("item_type", |request| {
-            if let Some(item_type) = &mut request.item_type {
-                item_type.display_name.push('!');
-            }
-        })
-        .applied()
+    Draft::new(key, request).changed_by("item_type", |request| {
+        if let Some(item_type) = &mut request.item_type {
+            item_type.display_name.push('!');
+        }
+    })
 }
 
 /// Mints a unique item.

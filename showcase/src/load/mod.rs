@@ -2,11 +2,12 @@
 
 mod client;
 mod dice;
-mod faults;
 mod inventory_moves;
 mod looks;
+mod malformed;
 mod planned;
 mod recorder;
+mod refusals;
 mod wallet_moves;
 mod world;
 
@@ -28,7 +29,7 @@ use crate::history::History;
 use crate::wire::Wire;
 
 /// The time to live of holds and reservations that are left to expire, in milliseconds: the least that is allowed.
-const SHORT_TTL_MS: i64 = 1_000;
+pub const SHORT_TTL_MS: i64 = 1_000;
 /// Item types of each sort.
 const TYPES_PER_SORT: usize = 4;
 /// The stream of chance that makes the players; clients have the streams from 0.

@@ -205,7 +205,10 @@ pub(super) fn reverse(world: &World, dice: &mut Dice) -> Option<Planned> {
     };
     let draft = Draft::new(key, request)
         .changed_by("reason", |request| request.reason.push('!'))
-        .learning(move |world, _reply| world.transactions.retain(|one| one.transaction_id != posted.transaction_id))
+        .learning(move |world, _reply| {
+            world.transactions.retain(|one| one.transaction_id != posted.transaction_id);
+            world.reversed.push(posted.transaction_id);
+        })
         .then_look(Look::Wallet(posted.player));
     Some(draft.applied())
 }

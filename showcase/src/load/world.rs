@@ -112,6 +112,8 @@ pub(super) struct World {
     pub(super) resolved_holds: Vec<(String, ResolvedAs)>,
     /// Transactions that can still be reversed.
     pub(super) transactions: Vec<Posted>,
+    /// Ids of transactions that were reversed.
+    pub(super) reversed: Vec<String>,
     /// Unique items.
     pub(super) pieces: Vec<Piece>,
     /// Stacks.

@@ -1,0 +1,139 @@
+//! Kills the relay that holds the outboxes, and measures how long until another one moves their events on.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use idempo_devstack::Platform;
+
+use crate::read_stores::Session;
+
+/// The relays of the dev stack.
+const RELAYS: [&str; 2] = ["relay-1", "relay-2"];
+/// The pause between two looks at an outbox.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// How long a relay may take to hold an outbox in the first place.
+const HELD_LIMIT: Duration = Duration::from_secs(15);
+/// How long a takeover may take before it counts as none.
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(30);
+
+/// Who relays an outbox, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayState {
+    /// Who holds the lease, as the relay calls itself.
+    pub owner: Option<String>,
+    /// The lease's epoch.
+    pub lease_epoch: i64,
+    /// Whether the lease has not run out.
+    pub held: bool,
+    /// The epoch of the cursor's last write.
+    pub cursor_epoch: i64,
+    /// How far the outbox is in Kafka: snapshots and sequence number.
+    pub cursor: (String, String, i64),
+}
+
+/// How one outbox was taken over.
+#[derive(Debug, Clone)]
+pub struct Takeover {
+    /// The outbox.
+    pub outbox: &'static str,
+    /// From the kill until another relay had the lease.
+    pub lease_after: Duration,
+    /// From the kill until its cursor moved.
+    pub moved_after: Duration,
+}
+
+/// What came of the kill.
+#[derive(Debug, Clone)]
+pub struct Killed {
+    /// The relay that was killed.
+    pub relay: &'static str,
+    /// The outboxes that it held, and how they were taken over.
+    pub takeovers: Vec<Takeover>,
+}
+
+/// An outbox to watch.
+pub struct Outbox {
+    /// Its name.
+    pub name: &'static str,
+    /// The auditor's session in its database.
+    pub session: Session,
+}
+
+/// Kills the relay that holds the first outbox with SIGKILL, and waits until every outbox that it held moves on under another relay.
+///
+/// # Errors
+/// When no relay holds the first outbox, the holder is none of the platform's processes, or nobody takes over within half a minute.
+pub async fn kill_and_watch(platform: &mut Platform, outboxes: &[Outbox]) -> Result<Killed> {
+    let first = outboxes.first().context("there is an outbox")?;
+    let state = held(first).await?;
+    let relay = holder(platform, state.owner.as_deref().unwrap_or_default())?;
+    let mut before = Vec::with_capacity(outboxes.len());
+    for outbox in outboxes {
+        let state = read(&outbox.session).await?;
+        if state.owner.as_deref().is_some_and(|owner| holder(platform, owner).is_ok_and(|holder| holder == relay)) {
+            before.push((outbox, state));
+        }
+    }
+    platform.kill(relay)?;
+    let killed_at = Instant::now();
+    let watches = before.iter().map(|(outbox, state)| watch(outbox, state, killed_at));
+    let takeovers = futures_util::future::try_join_all(watches).await?;
+    Ok(Killed { relay, takeovers })
+}
+
+/// Waits until somebody holds an outbox.
+async fn held(outbox: &Outbox) -> Result<RelayState> {
+    let began = Instant::now();
+    while began.elapsed() < HELD_LIMIT {
+        let state = read(&outbox.session).await?;
+        if state.held && state.owner.is_some() {
+            return Ok(state);
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    bail!("no relay took the outbox {} within {} s", outbox.name, HELD_LIMIT.as_secs())
+}
+
+async fn watch(outbox: &Outbox, before: &RelayState, killed_at: Instant) -> Result<Takeover> {
+    let mut lease_after = None;
+    // What the killed relay had acknowledged last may be newer than what was read before the kill: only the next epoch's move counts.
+    let mut taken_at: Option<RelayState> = None;
+    while killed_at.elapsed() < TAKEOVER_LIMIT {
+        let now = read(&outbox.session).await?;
+        if now.lease_epoch > before.lease_epoch && lease_after.is_none() {
+            lease_after = Some(killed_at.elapsed());
+            taken_at = Some(now.clone());
+        }
+        if let (Some(lease_after), Some(taken)) = (lease_after, &taken_at)
+            && now.cursor_epoch > before.cursor_epoch
+            && (now.cursor != taken.cursor || taken.cursor_epoch > before.cursor_epoch)
+        {
+            return Ok(Takeover { outbox: outbox.name, lease_after, moved_after: killed_at.elapsed() });
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    let lease = lease_after.map_or_else(|| "nobody took the lease".to_owned(), |after| format!("the lease was taken after {after:?}"));
+    bail!("outbox {}: {lease}, and its cursor did not move within {} s", outbox.name, TAKEOVER_LIMIT.as_secs())
+}
+
+async fn read(session: &Session) -> Result<RelayState> {
+    let row = session.client().query_one(include_str!("sql/relay_state.sql"), &[]).await?;
+    Ok(RelayState {
+        owner: row.try_get("owner")?,
+        lease_epoch: row.try_get("lease_epoch")?,
+        held: row.try_get("held")?,
+        cursor_epoch: row.try_get("cursor_epoch")?,
+        cursor: (row.try_get("s1")?, row.try_get("s2")?, row.try_get("acked_seq")?),
+    })
+}
+
+/// The relay that calls itself so: its name has its process id in it.
+fn holder(platform: &Platform, owner: &str) -> Result<&'static str> {
+    for relay in RELAYS {
+        let pid = platform.service(relay)?.pid().map(|pid| pid.to_string());
+        if pid.is_some_and(|pid| owner.split(|c: char| !c.is_ascii_digit()).any(|part| part == pid)) {
+            return Ok(relay);
+        }
+    }
+    bail!("the lease is held by «{owner}», which is none of the platform's relays")
+}
