@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(Outline::read(&encoded(&none)), Err(Undecodable::Data));
 
         let mut second = envelope();
-        second.data = Some(Data::WalletOpened(WalletOpened { player_id: vec![9; 16].into() }));
+        second.data = Some(Data::WalletOpened(WalletOpened { player_id: vec![9; 16].into(), ..WalletOpened::default() }));
         let doubled: Bytes = [none.encode_to_vec(), envelope().encode_to_vec(), second.encode_to_vec()].concat().into();
         assert_eq!(Outline::read(&doubled), Err(Undecodable::Data));
 

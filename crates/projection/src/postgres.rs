@@ -41,19 +41,23 @@ pub struct PostgresStore<T> {
 }
 
 impl<T: Tables> PostgresStore<T> {
-    /// Opens the store of `P`, and claims the generation for its logic.
+    /// The store of the projection `P`. Nothing is asked of the database yet.
+    #[must_use]
+    pub const fn new<P: Projector<Writes = T::Writes>>(pool: Pool, scope: Scope, tables: T) -> Self {
+        Self { pool, projection: P::NAME, scope, tables }
+    }
+
+    /// Claims the generation for the logic of `P`: to be done before anything is written to it.
     ///
     /// # Errors
     /// [`StoreError::OtherLogic`] where the generation is missing or was begun by other logic; [`StoreError::Unavailable`].
-    pub async fn open<P: Projector<Writes = T::Writes>>(pool: Pool, scope: Scope, tables: T) -> Result<Self, StoreError> {
-        let store = Self { pool, projection: P::NAME, scope, tables };
-        let client = store.pool.get().await?;
-        let claim = client.prepare_cached(include_str!("sql/claim_generation.sql")).await.map_err(idempo_pg::classify)?;
-        let claimed = client.execute(&claim, &[&P::NAME, &store.scope.generation, &P::LOGIC]).await.map_err(idempo_pg::classify)?;
-        if claimed == 0 {
-            return Err(StoreError::OtherLogic { projection: P::NAME, generation: store.scope.generation, logic: P::LOGIC });
+    pub async fn claim<P: Projector<Writes = T::Writes>>(&self) -> Result<(), StoreError> {
+        let (client, generation) = (self.pool.get().await?, self.scope.generation);
+        let statement = client.prepare_cached(include_str!("sql/claim_generation.sql")).await.map_err(idempo_pg::classify)?;
+        match client.execute(&statement, &[&self.projection, &generation, &P::LOGIC]).await.map_err(idempo_pg::classify)? {
+            0 => Err(StoreError::OtherLogic { projection: self.projection, generation, logic: P::LOGIC }),
+            _ => Ok(()),
         }
-        Ok(store)
     }
 
     async fn advance(&self, transaction: &Transaction<'_>, batch: &Batch<T::Writes>) -> Result<bool, idempo_pg::Error> {
