@@ -48,7 +48,7 @@ pub const KEY_MEMORY_MS: u64 = 35 * 24 * 3_600 * 1_000;
 pub struct IdempotencyKey {
     /// A digest of caller and method, 16 bytes.
     pub scope: [u8; 16],
-    /// The key: a UUIDv7, and the command's id.
+    /// The key: a UUIDv7.
     pub key: Uuid,
     /// A digest for each field of the request; see [`crate::fingerprint`].
     pub fingerprint: Bytes,
@@ -57,15 +57,15 @@ pub struct IdempotencyKey {
 impl IdempotencyKey {
     /// The command's id.
     #[must_use]
-    pub const fn command_id(&self) -> CommandId {
-        CommandId::new(self.key)
+    pub fn command_id(&self) -> CommandId {
+        CommandId::of(self.key, &self.scope)
     }
 }
 
 /// Where a command comes from, for its events' envelopes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// What the whole chain belongs to; `None` begins one with the command's id.
+    /// What the whole chain belongs to; `None` begins one with the command's key.
     pub correlation_id: Option<CorrelationId>,
     /// The event or command that directly caused it; `None` for a client.
     pub causation_id: Option<Uuid>,

@@ -92,7 +92,7 @@ typed_id! {
     StreamId;
     /// An event.
     EventId;
-    /// A command; for a client's command, its idempotency key.
+    /// A command: an idempotency key in its scope.
     CommandId;
     /// What a chain of commands and events belongs to.
     CorrelationId;
@@ -140,6 +140,18 @@ impl StreamId {
     }
 }
 
+impl CommandId {
+    /// The id of the command that is remembered under `key` in `scope` (a digest of caller and method).
+    ///
+    /// The scope is part of it: two callers may use one key, or one caller for two methods, and what those commands make must not have the
+    /// same ids.
+    #[must_use]
+    pub fn of(key: Uuid, scope: &[u8; 16]) -> Self {
+        let mut label = [0_u8; uuid::fmt::Simple::LENGTH];
+        Self(derive(key, Uuid::from_bytes(*scope).simple().encode_lower(&mut label), 0))
+    }
+}
+
 impl EventId {
     /// The id of the `ordinal`-th event of a command, from 0.
     #[must_use]
@@ -169,6 +181,14 @@ mod tests {
         assert_eq!(v7_millis(derived), v7_millis(base));
         assert_ne!(derived, derive(base, "event", 1));
         assert_ne!(derived, derive(base, "hold", 0));
+    }
+
+    #[test]
+    fn a_key_is_another_command_in_another_scope() {
+        let key = Uuid::try_parse("01890a5d-ac96-774b-bcce-b302099a8057").expect("a literal");
+        assert_eq!(CommandId::of(key, &[1; 16]), CommandId::of(key, &[1; 16]));
+        assert_ne!(CommandId::of(key, &[1; 16]), CommandId::of(key, &[2; 16]));
+        assert_eq!(v7_millis(CommandId::of(key, &[1; 16]).uuid()), v7_millis(key));
     }
 
     #[test]

@@ -235,7 +235,7 @@ impl<D: Domain> Outgoing<'_, D> {
             version: applied.version,
             partition_key: Bytes::copy_from_slice(target.partition_key.as_bytes()),
             decided_at: Some(idempo_rpc::timestamp::to_proto(self.decided_at)),
-            command_id: Bytes::copy_from_slice(key.key.as_bytes()),
+            command_id: Bytes::copy_from_slice(key.command_id().bytes()),
             correlation_id: Bytes::copy_from_slice(correlation.bytes()),
             causation_id: origin.causation_id.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(id.as_bytes())),
             traceparent: origin.traceparent.clone(),
