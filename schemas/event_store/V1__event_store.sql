@@ -197,7 +197,7 @@ $$;
 -- Takes back what the failed commands of a batch have claimed and advanced, and says why each of them failed.
 CREATE FUNCTION es.undo_failed(
     failed integer[], taken integer[], c_key uuid[], c_scope bytea[],
-    s_id uuid[], s_expected bigint[], stale uuid[], t_command integer[], t_stream uuid[], t_add integer[]
+    s_id uuid[], s_expected bigint[], locked uuid[], stale uuid[], t_command integer[], t_stream uuid[], t_add integer[]
 ) RETURNS es.exception_row[] LANGUAGE plpgsql AS $$
 DECLARE
     delta_events_max constant integer := 256;
@@ -208,11 +208,12 @@ BEGIN
     WHERE d.key = c.key AND d.scope = c.scope AND c.command = ANY (failed) AND NOT c.command = ANY (taken)
         AND d.xmin = pg_current_xact_id()::xid;
 
-    -- The streams that this batch has locked go to where the commands that did not fail leave them.
+    -- The streams that this batch has locked go to where the commands that did not fail leave them. Those that it has only looked at, for a
+    -- refusal, may have been moved on by others since.
     WITH reached AS (
         SELECT s.id, s.expected + coalesce(sum(t.add) FILTER (WHERE NOT t.command = ANY (failed)), 0) AS version
         FROM unnest(s_id, s_expected) AS s (id, expected) JOIN unnest(t_command, t_stream, t_add) AS t (command, stream, add) ON t.stream = s.id
-        WHERE NOT s.id = ANY (stale)
+        WHERE s.id = ANY (locked)
         GROUP BY s.id, s.expected
     ), emptied AS (
         DELETE FROM es.streams AS x USING reached AS r WHERE x.stream_id = r.id AND r.version = 0
@@ -317,7 +318,7 @@ BEGIN
     IF claimed < cardinality(c_key) THEN
         taken := es.taken_keys(c_key, c_scope, failed);
         failed := es.failed_with_followers(failed || taken, t_command, t_stream);
-        rows := es.undo_failed(failed, taken, c_key, c_scope, s_id, s_expected, stale, t_command, t_stream, t_add);
+        rows := es.undo_failed(failed, taken, c_key, c_scope, s_id, s_expected, begun || moved, stale, t_command, t_stream, t_add);
         IF cardinality(failed) = cardinality(c_key) THEN
             RETURN rows;
         END IF;

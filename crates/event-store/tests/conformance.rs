@@ -150,3 +150,44 @@ async fn postgresql_conforms() {
     let (_database, store) = postgres().await;
     suite(store).await;
 }
+
+/// A refusal looks at its stream without locking it. What another transaction does to that stream meanwhile must stand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn undoing_a_failed_command_leaves_streams_alone_that_the_batch_only_looked_at() {
+    let (database, store) = postgres().await;
+    let (looked_at, never_begun, contested, id) = (fresh_account(), fresh_account(), fresh_account(), fresh_key());
+    store.append(batch(vec![append(key(fresh_key(), 1), &[(looked_at, 0, 1)])])).await.unwrap();
+
+    let (mut other, connection) = idempo_pg::connect(&database.superuser()).await.unwrap();
+    tokio::spawn(connection);
+    let claim = "INSERT INTO es.command_dedup (key, scope, fingerprint, outcome, reply) VALUES ($1, $2, '', 0, 'theirs')";
+    let advance = "INSERT INTO es.streams VALUES ($1, 1, $1, 2) ON CONFLICT (stream_id) DO UPDATE SET version = 2";
+    let transaction = other.transaction().await.unwrap();
+    transaction.execute(claim, &[&id, &[7_u8; 16].as_slice()]).await.unwrap();
+
+    // The batch looks at two streams, then waits for the key that the other transaction has claimed.
+    let ours = vec![
+        append(key(fresh_key(), 1), &[(looked_at, 1, 0)]),
+        append(key(fresh_key(), 1), &[(never_begun, 0, 0)]),
+        append(key(id, 1), &[(contested, 0, 1)]),
+    ];
+    let appending = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.append(batch(ours)).await.unwrap() }
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    idempo_devstack::testing::eventually(std::time::Duration::from_secs(10), "the batch waits for the key", async || {
+        transaction.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 1
+    })
+    .await;
+    for stream in [looked_at, never_begun] {
+        transaction.execute(advance, &[&stream.stream_id.uuid()]).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+
+    assert!(matches!(&*appending.await.unwrap(), [CommandResult::Appended, CommandResult::Appended, CommandResult::Taken(_)]));
+    for (stream, version) in [(looked_at, Some(2)), (never_begun, Some(2)), (contested, None)] {
+        let row = other.query_opt("SELECT version FROM es.streams WHERE stream_id = $1", &[&stream.stream_id.uuid()]).await.unwrap();
+        assert_eq!(row.map(|row| row.get::<_, i64>(0)), version);
+    }
+}
