@@ -1,7 +1,8 @@
 //! Fingerprints: what a request was, field by field, in few bytes, so that a key used again for another request names what differs.
 //!
 //! A fingerprint has 8 bytes for each field that is set, in the order of the numbers: SipHash-1-3 with a fixed key, the number before it as
-//! a varint. SipHash is an order of magnitude cheaper than SHA-256 on fields this short, and this runs for every command.
+//! a varint. On fields of 2 to 100 bytes it takes 20 to 46 ns where SHA-256 takes 104 to 184 with the CPU's own instructions for it, and this
+//! runs for every command.
 //!
 //! **Collisions.** A digest is only ever compared with the one stored under the same key, of the same caller, for the same method, and in
 //! the same field. So a chance collision takes a caller that uses a key again for something else, and then has one chance in 2^64 for each

@@ -1,6 +1,6 @@
 //! The server: one stack for every service.
 
-use std::future::ready;
+use std::future::{self, ready};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -140,7 +140,16 @@ pub async fn serve(
     let drain_ms = config.drain_ms;
 
     let served = async move {
-        let mut serving = Box::pin(async { tokio::join!(serving, following).0.map_err(Error::Transport) });
+        let telling_health = async {
+            following.await;
+            future::pending().await
+        };
+        let mut serving = Box::pin(async {
+            tokio::select! {
+                served = serving => served.map_err(Error::Transport),
+                never = telling_health => never,
+            }
+        });
         let drained_by = async {
             shutdown.cancelled().await;
             tokio::time::sleep(Duration::from_millis(drain_ms)).await;

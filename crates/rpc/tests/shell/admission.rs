@@ -66,24 +66,6 @@ async fn a_connection_has_no_more_calls_open_than_its_limit() {
 }
 
 #[tokio::test]
-async fn a_connection_above_the_limit_waits_until_another_one_ends() {
-    let server = start(ServerConfig { connections_limit: 1, ..Default::default() }).await;
-    let first = server.client().await;
-    let held = spawn_get(&first, "gate");
-    server.inside(1).await;
-
-    // The kernel accepts it, the server does not.
-    let second = spawn_get(&server.client().await, "gate");
-    server.gate.open.add_permits(1);
-    assert!(within(held).await.expect("no panic").is_ok());
-    assert_eq!(*server.gate.peak.borrow(), 1);
-    drop(first);
-    server.inside(1).await;
-    server.gate.open.add_permits(1);
-    assert!(within(second).await.expect("no panic").is_ok());
-}
-
-#[tokio::test]
 async fn a_request_above_the_size_limit_is_refused() {
     let server = start(ServerConfig { max_request_bytes: 1000, ..Default::default() }).await;
     let client = server.client().await;

@@ -28,7 +28,7 @@ async fn open_calls_are_answered_and_new_connections_refused() {
 
 #[tokio::test]
 async fn calls_that_do_not_end_are_cut_off() {
-    let server = start(ServerConfig { drain_ms: 50, ..Default::default() }).await;
+    let server = start(ServerConfig { drain_ms: 50, request_timeout_ms: 60_000, ..Default::default() }).await;
     let client = server.client().await;
     let open = spawn_get(&client, "gate");
     server.inside(1).await;
