@@ -160,7 +160,7 @@ impl History {
             let owners = self.scenario.inventories().values().filter(|inventory| inventory.items().contains_key(item_id)).count();
             assert_eq!(owners + destroyed(*item_id), 1, "{item_id}");
         }
-        let held: usize = self.scenario.inventories().values().map(|inventory| inventory.items().len()).sum();
+        let held: usize = self.scenario.inventories().values().map(|inventory| inventory.items().size()).sum();
         assert!(held <= self.items.len());
     }
 

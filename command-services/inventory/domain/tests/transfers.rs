@@ -123,7 +123,7 @@ fn a_receiver_without_room_gets_nothing_and_the_sender_keeps_what_it_has() {
         .and(BOB, full)
         .when(transfer(item_of(ANN, item(1))))
         .refused(Rejection::InventoryFull { player: BOB, capacity: Capacity::UniqueItems });
-    assert_eq!(after.inventory(ANN).items().len(), 1);
+    assert_eq!(after.inventory(ANN).items().size(), 1);
     Scenario::given(ANN, [granted(arrows(1))])
         .and(BOB, [granted(arrows(QUANTITY_MAX))])
         .when(transfer(stack(1)))

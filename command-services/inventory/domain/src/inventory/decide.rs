@@ -86,7 +86,7 @@ fn reserve(
     context: &Context,
 ) -> Result<Decision<Event>, Rejection> {
     let portion = free(own, player, what)?;
-    below(own.reservations().len(), player, Capacity::OpenReservations)?;
+    below(own.reservations().size(), player, Capacity::OpenReservations)?;
     if !(RESERVATION_TTL_MIN_MS..=RESERVATION_TTL_MAX_MS).contains(&ttl_ms) {
         return Err(Rejection::TtlOutOfRange);
     }
@@ -195,11 +195,11 @@ fn open(own: &Inventory, reservation: ReservationId, lookup: ReservationLookup) 
 /// Refuses what an inventory can't take.
 fn room(inventory: &Inventory, player: PlayerId, portion: &Portion) -> Result<(), Rejection> {
     let Portion::Stack { item_type, quantity: added } = portion else {
-        return below(inventory.items().len(), player, Capacity::UniqueItems);
+        return below(inventory.items().size(), player, Capacity::UniqueItems);
     };
     let quantity = inventory.stack(item_type).quantity;
     if quantity == 0 {
-        below(inventory.stacks().len(), player, Capacity::Stacks)?;
+        below(inventory.stacks().size(), player, Capacity::Stacks)?;
     }
     match quantity.checked_add(*added) {
         Some(sum) if sum <= QUANTITY_MAX => Ok(()),

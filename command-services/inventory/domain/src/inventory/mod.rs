@@ -12,7 +12,7 @@ pub use decide::Rules;
 pub use event::Event;
 pub use recent::Recent;
 pub use rejection::{Capacity, Rejection, Resource};
-pub use state::{Ending, Inventory, OwnedItem, Reservation, Stack};
+pub use state::{Ending, Inventory, OwnedItem, Reservation, Shared, Stack};
 
 /// The most unique items of one player.
 pub const UNIQUE_ITEMS_MAX: usize = 10_000;
