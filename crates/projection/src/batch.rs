@@ -75,7 +75,7 @@ impl Decoded {
     /// Folds the events that are not in the read model yet. `last` gives the version of a stream that is, 0 where none is.
     pub(crate) fn fold<P: Projector>(mut self, last: &dyn Fn(StreamId) -> u64) -> Folded<P::Writes> {
         match self.try_fold::<P>(last) {
-            Ok((writes, versions, duplicates)) => Folded {
+            Ok(Added { writes, versions, duplicates }) => Folded {
                 writes,
                 versions,
                 to: self.records.last().map(|(offset, _)| offset.saturating_add(1)),
@@ -87,7 +87,7 @@ impl Decoded {
                 },
                 halt: self.halt,
             },
-            Err((place, cause)) => {
+            Err(Stop { place, cause }) => {
                 // The writes may hold half of that event, so the records before it are folded anew.
                 let offset = self.records.get(place).map_or(0, |(offset, _)| *offset);
                 self.halt = Some(Halt { offset, cause });
@@ -98,29 +98,37 @@ impl Decoded {
         }
     }
 
-    /// The writes, the last versions and the number of duplicates; or the place of the record that stops it, and why.
-    #[expect(clippy::type_complexity, reason = "it has one caller, which names the parts")]
-    fn try_fold<P: Projector>(
-        &self,
-        last: &dyn Fn(StreamId) -> u64,
-    ) -> Result<(P::Writes, HashMap<StreamId, u64>, usize), (usize, Cause)> {
-        let mut writes = P::Writes::default();
-        let mut versions = HashMap::new();
-        let mut duplicates = 0;
+    /// What the events add; or the record that stops it.
+    fn try_fold<P: Projector>(&self, last: &dyn Fn(StreamId) -> u64) -> Result<Added<P::Writes>, Stop> {
+        let mut added = Added { writes: P::Writes::default(), versions: HashMap::new(), duplicates: 0 };
         for (place, event) in &self.events {
-            let seen = versions.get(&event.stream_id).copied().unwrap_or_else(|| last(event.stream_id));
+            let stop = |cause| Stop { place: *place, cause };
+            let seen = added.versions.get(&event.stream_id).copied().unwrap_or_else(|| last(event.stream_id));
             if event.version <= seen {
-                duplicates += 1;
+                added.duplicates += 1;
                 continue;
             }
             if event.version != seen.saturating_add(1) {
-                return Err((*place, Cause::Gap { stream: event.stream_id, last: seen, found: event.version }));
+                return Err(stop(Cause::Gap { stream: event.stream_id, last: seen, found: event.version }));
             }
-            P::apply(event, &mut writes).map_err(|malformed| (*place, malformed.into()))?;
-            versions.insert(event.stream_id, event.version);
+            P::apply(event, &mut added.writes).map_err(|malformed| stop(malformed.into()))?;
+            added.versions.insert(event.stream_id, event.version);
         }
-        Ok((writes, versions, duplicates))
+        Ok(added)
     }
+}
+
+/// What events add to the read model.
+struct Added<W> {
+    writes: W,
+    versions: HashMap<StreamId, u64>,
+    duplicates: usize,
+}
+
+/// The place of a record that stops the partition, and why.
+struct Stop {
+    place: usize,
+    cause: Cause,
 }
 
 fn count(length: usize) -> u64 {

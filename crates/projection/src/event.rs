@@ -157,17 +157,15 @@ mod tests {
 
     #[test]
     fn an_envelope_without_a_field_that_every_event_has_is_no_event() {
-        let cases: [(&str, fn(&mut EventEnvelope)); 6] = [
-            ("event_id", |e| e.event_id = Bytes::new()),
-            ("stream_id", |e| e.stream_id = vec![1; 15].into()),
-            ("version", |e| e.version = 0),
-            ("version", |e| e.version = u64::MAX),
-            ("partition_key", |e| e.partition_key = Bytes::new()),
-            ("decided_at", |e| e.decided_at = None),
+        let cases = [
+            ("event_id", EventEnvelope { event_id: Bytes::new(), ..envelope() }),
+            ("stream_id", EventEnvelope { stream_id: vec![1; 15].into(), ..envelope() }),
+            ("version", EventEnvelope { version: 0, ..envelope() }),
+            ("version", EventEnvelope { version: u64::MAX, ..envelope() }),
+            ("partition_key", EventEnvelope { partition_key: Bytes::new(), ..envelope() }),
+            ("decided_at", EventEnvelope { decided_at: None, ..envelope() }),
         ];
-        for (field, spoil) in cases {
-            let mut spoilt = envelope();
-            spoil(&mut spoilt);
+        for (field, spoilt) in cases {
             assert_eq!(Event::decode(&encoded(&spoilt)), Err(Undecodable::Field(field)));
         }
     }

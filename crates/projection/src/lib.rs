@@ -23,6 +23,7 @@ mod halt;
 pub mod memory;
 mod meters;
 mod partition;
+mod patience;
 mod postgres;
 mod progress;
 mod projector;

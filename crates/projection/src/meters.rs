@@ -109,7 +109,11 @@ fn describe() {
     describe_counter!(DUPLICATES, Unit::Count, "Events that came again and were dropped, by the version of their stream");
     describe_counter!(PASSED_OVER, Unit::Count, "Events that are none of the projection's business");
     describe_counter!(RETRIES, Unit::Count, "Calls of the store that failed and were made again");
-    describe_counter!(FENCED, Unit::Count, "Times a partition was given up because somebody else had taken it, or the store had fallen back");
+    describe_counter!(
+        FENCED,
+        Unit::Count,
+        "Times a partition was given up because somebody else had taken it, or the store had fallen back"
+    );
     describe_counter!(STOPS, Unit::Count, "Times a partition stopped, by reason");
     describe_gauge!(STOPPED, Unit::Count, "Partitions of this process that have stopped and wait for a person");
     describe_gauge!(HEAD, Unit::Count, "Offset of the next record to be written, by partition");

@@ -1,13 +1,10 @@
 //! The task of one partition: records in, batches committed, until the partition is taken away or stops.
 
 use std::collections::BTreeSet;
-use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable as _};
 use idempo_ids::StreamId;
 use lru::LruCache;
 use tokio::time::{Instant, interval, sleep};
@@ -16,6 +13,7 @@ use tracing::{Instrument as _, Span, info_span};
 
 use crate::batch::{Decoded, Entry, Folded};
 use crate::halt::{Cause, Halt};
+use crate::patience::{chain, patiently};
 
 use crate::progress::Progress;
 use crate::projector::Projector;
@@ -29,9 +27,6 @@ const STREAMS_KEPT_MAX: usize = 16_384;
 const LINKS_MAX: usize = 32;
 /// How often a task says where its partition ends.
 const HEAD_INTERVAL: Duration = Duration::from_millis(500);
-/// How long a store that is away is left alone, at first and at most.
-const RETRY_DELAY_MIN: Duration = Duration::from_millis(20);
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
 /// How long a commit that is under way may still take once the partition is taken away. Beyond it the fence decides.
 const LAST_COMMIT_GRACE: Duration = Duration::from_secs(2);
 
@@ -229,30 +224,9 @@ impl<S: Store> Task<S> {
         Ok(())
     }
 
-    /// Makes a call of the store until it is answered, or the partition is taken away. A store that is away costs no record and no attempt.
     async fn patiently<T, C: Future<Output = Result<T, StoreError>>>(&self, call: impl Fn() -> C) -> Result<T, StoreError> {
         let Partition { number, topic, progress, .. } = &self.partition;
-        let away = AtomicBool::new(false);
-        let delays = ExponentialBuilder::new()
-            .with_min_delay(RETRY_DELAY_MIN)
-            .with_max_delay(RETRY_DELAY_MAX)
-            .with_jitter()
-            .without_max_times();
-        let answer = call
-            .retry(delays)
-            .when(|error: &StoreError| error.is_transient() && !self.cancel.is_cancelled())
-            .notify(|error, _| {
-                progress.meters.retried();
-                if !away.swap(true, Ordering::Relaxed) {
-                    let error = chain(error);
-                    tracing::warn!(%topic, partition = number, error, "the read model is away, the partition waits for it");
-                }
-            })
-            .await;
-        if away.into_inner() && answer.is_ok() {
-            tracing::info!(%topic, partition = number, "the read model is back");
-        }
-        answer
+        patiently((topic, *number), &progress.meters, &self.cancel, call).await
     }
 }
 
@@ -294,10 +268,4 @@ fn span<P: Projector>(partition: &Partition<impl Store>, decoded: &Decoded) -> S
         }
     }
     span
-}
-
-/// An error with what caused it, in one line.
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-    let sources = std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| (*error).source());
-    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

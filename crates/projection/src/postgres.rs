@@ -132,12 +132,7 @@ impl<T: Tables> Store for PostgresStore<T> {
         let Scope { generation, topic } = &self.scope;
         let rows = client.query(&statement, &[&self.projection, generation, topic]).await.map_err(idempo_pg::classify)?;
         let read = |row: &tokio_postgres::Row| {
-            Ok(Checkpoint {
-                partition: row.try_get(0)?,
-                epoch: row.try_get(1)?,
-                next_offset: row.try_get(2)?,
-                newest_at: row.try_get(3)?,
-            })
+            Ok(Checkpoint { partition: row.try_get(0)?, epoch: row.try_get(1)?, next_offset: row.try_get(2)?, newest_at: row.try_get(3)? })
         };
         rows.iter().map(read).collect::<Result<_, tokio_postgres::Error>>().map_err(|error| idempo_pg::classify(error).into())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder, Retryable as _};
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use idempo_kafka::{Assigned, Consumer, ConsumerConfig, Event, PartitionStream, Record, Revoked, StartOffset, TopicPartition};
 use prost::bytes::Bytes;
@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::batch::Entry;
 use crate::halt::{Cause, Halt};
-use crate::partition::{Ended, Feed, Partition, chain, run};
+use crate::partition::{Ended, Feed, Partition, run};
+use crate::patience::{chain, patiently};
 use crate::progress::Progress;
 use crate::projector::Projector;
 use crate::store::{Lease, Store, StoreError};
@@ -101,11 +102,8 @@ impl<S: Store> Projection<S> {
             topics: vec![self.options.topic.clone()],
             ..self.options.consumer.clone()
         };
-        let delays = ExponentialBuilder::new()
-            .with_min_delay(REJOIN_DELAY_MIN)
-            .with_max_delay(REJOIN_DELAY_MAX)
-            .with_jitter()
-            .without_max_times();
+        let delays =
+            ExponentialBuilder::new().with_min_delay(REJOIN_DELAY_MIN).with_max_delay(REJOIN_DELAY_MAX).with_jitter().without_max_times();
         let mut backoff = delays.build();
         loop {
             let started = Instant::now();
@@ -200,7 +198,7 @@ impl<S: Store> Member<'_, S> {
                 () = sleep_until(rejoin.unwrap_or_else(Instant::now)), if rejoin.is_some() => return Ok(End::Fenced),
                 event = events.next() => match event {
                     None => return Ok(End::Failed("the consumer has ended".to_owned())),
-                    Some(Event::Assigned(assigned)) => acquiring.push(acquire(Arc::clone(self.store), assigned)),
+                    Some(Event::Assigned(assigned)) => acquiring.push(acquire(Arc::clone(self.store), Arc::clone(self.progress), assigned)),
                     Some(Event::Revoked(revoked)) => self.revoke(revoked).await?,
                     Some(Event::Failed { partition: Some(partition), error: error @ idempo_kafka::Error::OffsetOutOfRange { .. } }) => {
                         self.offset_gone::<P>(&partition, &error);
@@ -297,20 +295,13 @@ impl<S: Store> Member<'_, S> {
 }
 
 /// Takes the partitions of an assignment from the store, and waits for the store as long as it is away.
-async fn acquire<S: Store>(store: Arc<S>, assigned: Assigned) -> Acquired {
+async fn acquire<S: Store>(store: Arc<S>, progress: Arc<Progress>, assigned: Assigned) -> Acquired {
     let mut leases = Vec::with_capacity(assigned.partitions().len());
-    for partition in assigned.partitions() {
-        let delays = ExponentialBuilder::new()
-            .with_min_delay(REJOIN_DELAY_MIN)
-            .with_max_delay(REJOIN_DELAY_MAX)
-            .with_jitter()
-            .without_max_times();
-        let lease = (|| store.acquire(partition.partition))
-            .retry(delays)
-            .when(StoreError::is_transient)
-            .notify(|error, _| tracing::warn!(%partition, error = chain(error), "the read model is away, the partition waits for it"))
-            .await;
-        leases.push((partition.partition, lease));
+    // Whoever needs the answer no more drops it.
+    let never = CancellationToken::new();
+    for TopicPartition { topic, partition } in assigned.partitions() {
+        let lease = patiently((topic, *partition), &progress.meters, &never, || store.acquire(*partition)).await;
+        leases.push((*partition, lease));
     }
     Acquired { assigned, leases }
 }

@@ -1,7 +1,12 @@
 //! What the runtime promises: each event once, in a read model whose position moves with it, whatever is delivered, taken over or cut off.
 
+#[cfg(test)]
 mod conformance;
+#[cfg(test)]
 mod partition;
+#[cfg(test)]
 mod runtime;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
 mod view;

@@ -34,8 +34,7 @@ async fn run(store: &Arc<Memory>) -> Running {
             break lease;
         }
     };
-    let partition =
-        Partition { store: Arc::clone(store), progress: Arc::clone(&progress), topic: Arc::from("numbers"), number: 0, lease };
+    let partition = Partition { store: Arc::clone(store), progress: Arc::clone(&progress), topic: Arc::from("numbers"), number: 0, lease };
     let task = tokio::spawn(run_partition::<Tally, Memory, _>(partition, feed, cancel.clone()));
     let start = usize::try_from(lease.next_offset).expect("an offset");
     Running { start, store: Arc::clone(store), progress, tap, cancel, task }
@@ -211,21 +210,23 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// A topic of some streams in which records come again, as a relay leaves it after a crash: whole runs repeated, each stream in order.
 fn topic() -> impl Strategy<Value = Vec<Vec<u8>>> {
-    (proptest::collection::vec(1..5_u128, 1..150), proptest::collection::vec((0..150_usize, 1..20_usize), 0..5)).prop_map(|(players, repeats)| {
-        let mut versions = std::collections::BTreeMap::new();
-        let mut records: Vec<Vec<u8>> = Vec::new();
-        for player in players {
-            let version = versions.entry(player).or_insert(0_u64);
-            *version += 1;
-            records.push(granted(player, *version, i64::try_from(*version).expect("small")));
-        }
-        for (at, length) in repeats {
-            let end = at.min(records.len());
-            let tail = records[end.saturating_sub(length)..end].to_vec();
-            records.splice(end..end, tail);
-        }
-        records
-    })
+    (proptest::collection::vec(1..5_u128, 1..150), proptest::collection::vec((0..150_usize, 1..20_usize), 0..5)).prop_map(
+        |(players, repeats)| {
+            let mut versions = std::collections::BTreeMap::new();
+            let mut records: Vec<Vec<u8>> = Vec::new();
+            for player in players {
+                let version = versions.entry(player).or_insert(0_u64);
+                *version += 1;
+                records.push(granted(player, *version, i64::try_from(*version).expect("small")));
+            }
+            for (at, length) in repeats {
+                let end = at.min(records.len());
+                let tail = records[end.saturating_sub(length)..end].to_vec();
+                records.splice(end..end, tail);
+            }
+            records
+        },
+    )
 }
 
 fn expected(records: &[Vec<u8>]) -> Totals {
@@ -271,10 +272,7 @@ async fn play(records: Vec<Vec<u8>>, steps: Vec<Step>) -> Totals {
     }
     running.tap.send(records[delivered..].to_vec());
     let end = i64::try_from(records.len()).expect("a length");
-    eventually(LIMIT, "all is read", async || {
-        store.checkpoints().await.is_ok_and(|checkpoints| checkpoints[0].next_offset == end)
-    })
-    .await;
+    eventually(LIMIT, "all is read", async || store.checkpoints().await.is_ok_and(|checkpoints| checkpoints[0].next_offset == end)).await;
     for zombie in zombies {
         drop(zombie.tap);
         zombie.cancel.cancel();

@@ -46,8 +46,7 @@ impl Topic {
         let mut count = 0;
         for (number, value) in records {
             let key = player(number).to_string();
-            let record =
-                Outgoing { topic: &self.0, partition: Self::partition(number), key: key.as_bytes(), value: &value, headers: &[] };
+            let record = Outgoing { topic: &self.0, partition: Self::partition(number), key: key.as_bytes(), value: &value, headers: &[] };
             while let Err(error) = producer.send(&record, count) {
                 assert!(matches!(error, SendError::Full), "{error:?}");
                 tokio::task::yield_now().await;
@@ -116,8 +115,9 @@ fn totals(players: u128, versions: i64) -> Totals {
 }
 
 async fn eventually_totals(view: &View, expected: &Totals) {
-    eventually(LIMIT, "all is in the read model", async || view.totals().await.values().map(|row| row.1).sum::<i64>()
-        >= expected.values().map(|row| row.1).sum())
+    eventually(LIMIT, "all is in the read model", async || {
+        view.totals().await.values().map(|row| row.1).sum::<i64>() >= expected.values().map(|row| row.1).sum()
+    })
     .await;
     assert_eq!(view.totals().await, *expected);
 }

@@ -170,16 +170,7 @@ impl Context<'_> {
     fn entry(&mut self, item: ItemId, hop: Option<i64>, ordinal: i64, counterparty: Option<PlayerId>) -> Result<(), Malformed> {
         let event_type = i16::try_from(self.event.event_type).map_err(|_| Malformed("the event's type is out of bounds"))?;
         let Event { event_id, decided_at, .. } = *self.event;
-        self.writes.history.push(HistoryEntry {
-            item,
-            hop,
-            ordinal,
-            event_id,
-            event_type,
-            player: self.player,
-            counterparty,
-            decided_at,
-        });
+        self.writes.history.push(HistoryEntry { item, hop, ordinal, event_id, event_type, player: self.player, counterparty, decided_at });
         Ok(())
     }
 

@@ -97,17 +97,25 @@ impl Config {
 mod tests {
     use super::*;
 
+    fn configured() -> Config {
+        Config {
+            database: idempo_pg::Config::at("postgres://idempo_inventory_projector@db.example/inventory_view_db"),
+            ..Config::default()
+        }
+    }
+
     #[test]
-    fn the_defaults_are_valid_and_read_the_economy_events() {
-        let config = Config::default();
+    fn the_defaults_are_valid_but_for_the_database_and_read_the_economy_events() {
+        let config = configured();
         assert_eq!(config.validate(), Ok(()));
         assert_eq!((config.topic().as_str(), config.partitions), ("economy-events", 12));
         assert_eq!(config.options().group_id, "idempo.inventory.g1");
+        assert_eq!(Config::default().validate().map_err(|invalid| invalid.key), Err("database".to_owned()));
     }
 
     #[test]
     fn a_setting_that_would_read_another_generation_than_it_fills_is_refused() {
-        let mut config = Config::default();
+        let mut config = configured();
         config.database.search_path = Some("inventory_g7".to_owned());
         assert_eq!(config.validate().map_err(|invalid| invalid.key), Err("database.search_path".to_owned()));
     }

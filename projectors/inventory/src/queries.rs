@@ -108,12 +108,8 @@ pub(crate) async fn list_item_events(
 /// [`idempo_pg::Error`].
 pub async fn read_rows(pool: &Pool) -> Result<Rows, Error> {
     let mut client = pool.get().await?;
-    let transaction = client
-        .build_transaction()
-        .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .await?;
+    let transaction =
+        client.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead).read_only(true).start().await?;
     let items = transaction.query(include_str!("sql/all_items.sql"), &[]).await?;
     let stacks = transaction.query(include_str!("sql/all_stacks.sql"), &[]).await?;
     let loadouts = transaction.query(include_str!("sql/all_loadouts.sql"), &[]).await?;

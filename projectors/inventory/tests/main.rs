@@ -1,0 +1,16 @@
+//! The inventory projector: its fold in any order of streams, its tables, and its queries on real PostgreSQL and Kafka.
+
+#[cfg(test)]
+mod fold;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod queries;
+#[cfg(test)]
+mod sql;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tables;
+#[cfg(test)]
+mod world;

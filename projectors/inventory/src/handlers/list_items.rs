@@ -27,9 +27,8 @@ pub(crate) async fn list_items(handlers: &Handlers, request: Request<ListItemsRe
     let (player, limit, after, filter, position) = violations.accept(DOMAIN, (player, limit, after, filter, position))?;
     let client = handlers.reader_at(&asked.min_position, &position, deadline).await?;
     // One more than the page, to know whether there is a next one.
-    let mut holdings = queries::list_items(&client, player, &filter, after.as_ref(), i64::from(limit) + 1)
-        .await
-        .map_err(|error| away(&error))?;
+    let mut holdings =
+        queries::list_items(&client, player, &filter, after.as_ref(), i64::from(limit) + 1).await.map_err(|error| away(&error))?;
     let has_more = cut(&mut holdings, limit);
     let next_page_token = match holdings.last() {
         Some(last) if has_more => page::encode(REQUEST, asked, &key_of(last)),

@@ -1,0 +1,71 @@
+//! The tables hold what the fold says, whichever partition gets ahead.
+
+use std::collections::BTreeMap;
+
+use idempo_ids::StreamId;
+use idempo_inventory_projector::{InventoryProjector, InventoryTables, fold, read_rows};
+use idempo_projection::{Batch, Commit, Event, PostgresStore, Scope, Store as _, StoreError};
+
+use crate::support::{ReadModel, interleaved, writes};
+use crate::world::sample;
+
+type InventoryStore = PostgresStore<InventoryTables>;
+
+/// Commits the events of a partition in batches, as its task would.
+async fn project(store: &InventoryStore, partition: i32, events: Vec<Event>, batch_size: usize) {
+    let lease = store.acquire(partition).await.expect("a lease");
+    let mut from = lease.next_offset;
+    for events in events.chunks(batch_size) {
+        let versions: BTreeMap<StreamId, u64> = events.iter().map(|event| (event.stream_id, event.version)).collect();
+        let to = from + i64::try_from(events.len()).expect("small");
+        let newest_at = events.iter().map(|event| event.decided_at).max();
+        let versions = versions.into_iter().collect();
+        let batch = Batch { partition, epoch: lease.epoch, from, to, newest_at, versions, writes: writes(events) };
+        loop {
+            match store.commit(&batch).await {
+                Ok(commit) => break assert_eq!(commit, Commit::Committed),
+                Err(StoreError::Unavailable(_)) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        from = to;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_that_run_side_by_side_leave_the_rows_of_the_fold() {
+    for number in 0..12_usize {
+        let read_model = ReadModel::new().await;
+        let scope = Scope { generation: 1, topic: "economy-events".to_owned() };
+        let store = InventoryStore::new::<InventoryProjector>(read_model.pool.clone(), scope, InventoryTables);
+        let events = sample(number).events();
+        let of_partition = |partition: usize| -> Vec<Event> {
+            let own: Vec<Event> =
+                events.iter().filter(|event| usize::from(event.stream_id.bytes()[15] % 3) == partition).cloned().collect();
+            if own.is_empty() { own } else { interleaved(&own, &[number, 1, 3, 2]) }
+        };
+        tokio::join!(
+            project(&store, 0, of_partition(0), 1 + number % 4),
+            project(&store, 1, of_partition(1), 7),
+            project(&store, 2, of_partition(2), 2_000),
+        );
+        let expected = fold(&events).expect("it folds");
+        assert_eq!(read_rows(&read_model.pool).await.expect("the rows can be read"), expected, "world {number}");
+    }
+}
+
+#[tokio::test]
+async fn a_stack_that_would_fall_below_zero_is_refused_as_a_whole() {
+    let read_model = ReadModel::new().await;
+    let scope = Scope { generation: 1, topic: "economy-events".to_owned() };
+    let store = InventoryStore::new::<InventoryProjector>(read_model.pool.clone(), scope, InventoryTables);
+    let lease = store.acquire(0).await.expect("a lease");
+    let mut writes = writes(&sample(0).events());
+    for change in writes.stacks.values_mut() {
+        change.quantity -= 1_000_000;
+    }
+    assert!(!writes.stacks.is_empty());
+    let batch = Batch { partition: 0, epoch: lease.epoch, from: 0, to: 1, newest_at: None, versions: Vec::new(), writes };
+    assert!(matches!(store.commit(&batch).await, Err(StoreError::Refused(_))));
+    assert_eq!(read_rows(&read_model.pool).await.expect("the rows can be read"), idempo_inventory_projector::Rows::default());
+}
