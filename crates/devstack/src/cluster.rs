@@ -77,6 +77,8 @@ impl Cluster {
     /// When the cluster can't be reached, or a migration fails.
     pub async fn make_database(&self, database: &Database, name: &str) -> Result<()> {
         let client = session(&self.superuser("postgres")).await?;
+        // Ends with the session. Two processes that make the same one at the same moment would collide.
+        client.execute(include_str!("sql/lock_name.sql"), &[&name]).await.context("waiting for another who makes this database")?;
         let there = client.query_one(include_str!("sql/database_exists.sql"), &[&name]).await?.try_get::<_, bool>(0)?;
         if !there {
             client.batch_execute(&format!("CREATE DATABASE {} OWNER {OWNER}", quoted(name))).await.context("making a database")?;

@@ -19,4 +19,4 @@ pub use home::Keep;
 pub use platform::{Platform, Service};
 pub use ports::Ports;
 pub use progress::Progress;
-pub use servers::{Options, Servers, default_root};
+pub use servers::{Given, Options, Server, Servers, default_root};

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::cluster::Cluster;
+use crate::ports::Ports;
 use crate::process::{Launch, Process};
 use crate::servers::Servers;
 
@@ -214,6 +215,23 @@ impl Platform {
         self.service_mut(name)?.running()?.signal(Signal::CONT)
     }
 
+    /// Starts another replica of a process, on addresses of its own and with variables beside those of the first, and waits until it is ready.
+    /// From then on it is a process of the platform called `name`.
+    ///
+    /// # Errors
+    /// When there is no process `of`, there is one called `name`, or the replica is not ready in time.
+    pub async fn start_replica(&mut self, of: &str, name: &'static str, variables: &[(&str, &str)]) -> Result<()> {
+        anyhow::ensure!(!self.services.contains_key(name), "there is a process {name}");
+        let first = self.service(of)?;
+        let (grpc, admin) = (local(Ports::Free.pick(0)?), local(Ports::Free.pick(0)?));
+        let log = first.log.with_file_name(format!("{name}.log"));
+        let mut launch = Launch { name: name.to_owned(), log: Some(log.clone()), ..first.launch.clone() };
+        launch.variables.extend(addresses(grpc, admin));
+        launch.variables.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.services.insert(name, Service { grpc, admin, log, launch, process: None });
+        self.start_again(name).await
+    }
+
     /// Starts a process that was killed, on the addresses it had, and waits until it is ready.
     ///
     /// # Errors
@@ -269,11 +287,8 @@ impl Role {
         let ports = servers.options().ports;
         let (grpc, admin) = (local(ports.pick(self.ports.0)?), local(ports.pick(self.ports.1)?));
         let log = logs.join(format!("{}.log", self.name));
-        let mut variables = vec![
-            ("IDEMPO_GRPC__LISTEN".to_owned(), grpc.to_string()),
-            ("IDEMPO_PLATFORM__ADMIN_LISTEN".to_owned(), admin.to_string()),
-            ("IDEMPO_PLATFORM__LOG__FORMAT".to_owned(), "json".to_owned()),
-        ];
+        let mut variables = addresses(grpc, admin);
+        variables.push(("IDEMPO_PLATFORM__LOG__FORMAT".to_owned(), "json".to_owned()));
         let brokers = ("IDEMPO_KAFKA__BROKERS".to_owned(), servers.kafka_brokers().to_owned());
         match self.wiring {
             Wiring::Database { database, role, reads_events } => {
@@ -294,6 +309,13 @@ impl Role {
         let launch = Launch { log: Some(log.clone()), variables, ..Launch::new(self.name, program, folder) };
         Ok(Service { grpc, admin, log, launch, process: None })
     }
+}
+
+/// What tells a process where to listen.
+fn addresses(grpc: SocketAddr, admin: SocketAddr) -> Vec<(String, String)> {
+    [("IDEMPO_GRPC__LISTEN", grpc), ("IDEMPO_PLATFORM__ADMIN_LISTEN", admin)]
+        .map(|(name, address)| (name.to_owned(), address.to_string()))
+        .to_vec()
 }
 
 fn local(port: u16) -> SocketAddr {

@@ -188,7 +188,7 @@ fn template_name(like: &Database) -> String {
 /// Builds a template under another name and renames it when it is complete, so that nobody copies half of one.
 async fn make_template(cluster: &Cluster, like: &Database, template: &str) -> Result<()> {
     let client = session(&cluster.superuser("postgres")).await?;
-    client.execute(include_str!("sql/lock_template.sql"), &[&template]).await.context("waiting for another test's template")?;
+    client.execute(include_str!("sql/lock_name.sql"), &[&template]).await.context("waiting for another test's template")?;
     if exists(&client, template).await? {
         return Ok(());
     }

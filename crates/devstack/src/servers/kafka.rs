@@ -62,14 +62,21 @@ pub(super) async fn start(options: &Options, home: Option<&Home>, given: Option<
         let format = launch("Kafka's StorageTool", &["-XX:TieredStopAtLevel=1"], "kafka.tools.StorageTool");
         format.arguments(["format", "-t", CLUSTER_ID, "-c"]).arguments([&properties]).run(FORMAT_LIMIT).await?;
     }
-    let mut process = launch("Kafka", &HEAP, "kafka.Kafka").arguments([&properties]).spawn()?;
+    let launch = launch("Kafka", &HEAP, "kafka.Kafka").arguments([&properties]);
     let brokers = format!("127.0.0.1:{port}");
-    let config = client(&brokers);
+    let process = run(&launch, &brokers).await?;
+    options.progress.tell(&format!("Kafka is ready on port {port} ({:.1} s)", began.elapsed().as_secs_f64()));
+    Ok(Started::own(brokers, launch, process))
+}
+
+/// Starts the broker and waits until it works.
+pub(super) async fn run(launch: &Launch, brokers: &str) -> Result<Process> {
+    let config = client(brokers);
     // A topic is made by the controller and shown by the broker, so when that works, both do.
     let probe = topics().into_iter().take(1).collect::<Vec<_>>();
-    ready(&mut process, "Kafka", READY_LIMIT, async || answers(&brokers).await && ensure_topics(&config, &probe).await.is_ok()).await?;
-    options.progress.tell(&format!("Kafka is ready on port {port} ({:.1} s)", began.elapsed().as_secs_f64()));
-    Ok(Started { address: brokers, process: Some(process) })
+    let mut process = launch.spawn()?;
+    ready(&mut process, "Kafka", READY_LIMIT, async || answers(brokers).await && ensure_topics(&config, &probe).await.is_ok()).await?;
+    Ok(process)
 }
 
 pub(super) async fn stop(process: Option<Process>, keep: Keep) -> Result<()> {

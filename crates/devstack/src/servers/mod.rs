@@ -13,11 +13,29 @@ use anyhow::{Context as _, Result, bail};
 use crate::cluster::Cluster;
 use crate::home::{Home, Keep};
 use crate::ports::Ports;
-use crate::process::Process;
+use crate::process::{Launch, Process};
 use crate::progress::Progress;
 
 /// The pause between two looks at whether a server is ready, in milliseconds.
 const READY_PAUSE_MS: u64 = 20;
+
+/// What becomes of `DATABASE_URL`, `KAFKA_BROKERS` and `REDIS_URL`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// The servers that they name are used.
+    Used,
+    /// All servers are our own.
+    Ignored,
+}
+
+/// A server that can fail on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// PostgreSQL.
+    Postgres,
+    /// The Kafka broker.
+    Kafka,
+}
 
 /// How the servers are run.
 #[derive(Debug, Clone)]
@@ -28,6 +46,8 @@ pub struct Options {
     pub ports: Ports,
     /// Whether what the servers wrote is there the next time.
     pub keep: Keep,
+    /// Whether servers that the environment names are used.
+    pub given: Given,
     /// Who is told what happens.
     pub progress: Progress,
 }
@@ -36,13 +56,19 @@ impl Options {
     /// For tests and the demo: free ports, and nothing is kept.
     #[must_use]
     pub fn throwaway(progress: Progress) -> Self {
-        Self { root: default_root(), ports: Ports::Free, keep: Keep::Nothing, progress }
+        Self { root: default_root(), ports: Ports::Free, keep: Keep::Nothing, given: Given::Used, progress }
+    }
+
+    /// For tests that make servers fail: free ports, nothing is kept, and nobody else's servers are touched.
+    #[must_use]
+    pub fn isolated(progress: Progress) -> Self {
+        Self { given: Given::Ignored, ..Self::throwaway(progress) }
     }
 
     /// For people who stay: fixed ports, and everything is kept.
     #[must_use]
     pub fn lasting(progress: Progress) -> Self {
-        Self { root: default_root(), ports: Ports::Fixed, keep: Keep::Everything, progress }
+        Self { root: default_root(), ports: Ports::Fixed, keep: Keep::Everything, given: Given::Used, progress }
     }
 }
 
@@ -55,24 +81,21 @@ pub fn default_root() -> PathBuf {
 /// Running servers. Our own are killed, and what is not kept is deleted, when this is dropped; [`Servers::stop`] does it in order.
 #[derive(Debug)]
 pub struct Servers {
-    database_url: String,
-    kafka_brokers: String,
-    redis_url: String,
     // In the order they are stopped. They go before the folder they live in.
-    redis: Option<Process>,
-    kafka: Option<Process>,
-    postgres: Option<Process>,
+    redis: Started,
+    kafka: Started,
+    postgres: Started,
     home: Option<Home>,
     options: Options,
 }
 
 impl Servers {
-    /// Starts what `DATABASE_URL`, `KAFKA_BROKERS` and `REDIS_URL` don't name, all at once, and waits until each answers.
+    /// Starts what `DATABASE_URL`, `KAFKA_BROKERS` and `REDIS_URL` don't name (or all, as the options say) at once, and waits until each answers.
     ///
     /// # Errors
     /// When a program is missing, or a server is not ready in time; the message has the end of its log.
     pub async fn start(options: Options) -> Result<Self> {
-        let given = |variable| env::var(variable).ok().filter(|value| !value.is_empty());
+        let given = |variable| env::var(variable).ok().filter(|value| !value.is_empty() && options.given == Given::Used);
         let (database_url, kafka_brokers, redis_url) = (given("DATABASE_URL"), given("KAFKA_BROKERS"), given("REDIS_URL"));
         let home = match (&database_url, &kafka_brokers, &redis_url) {
             (Some(_), Some(_), Some(_)) => None,
@@ -83,22 +106,13 @@ impl Servers {
             kafka::start(&options, home.as_ref(), kafka_brokers),
             redis::start(&options, home.as_ref(), redis_url),
         )?;
-        Ok(Self {
-            database_url: postgres.address,
-            kafka_brokers: kafka.address,
-            redis_url: redis.address,
-            redis: redis.process,
-            kafka: kafka.process,
-            postgres: postgres.process,
-            home,
-            options,
-        })
+        Ok(Self { redis, kafka, postgres, home, options })
     }
 
     /// The superuser's URL of the cluster's `postgres` database.
     #[must_use]
     pub fn database_url(&self) -> &str {
-        &self.database_url
+        &self.postgres.address
     }
 
     /// The cluster, as its superuser sees it.
@@ -106,26 +120,62 @@ impl Servers {
     /// # Errors
     /// When `DATABASE_URL` is not a URL.
     pub fn cluster(&self) -> Result<Cluster> {
-        Cluster::new(&self.database_url)
+        Cluster::new(&self.postgres.address)
     }
 
     /// The brokers, `host:port[,host:port…]`.
     #[must_use]
     pub fn kafka_brokers(&self) -> &str {
-        &self.kafka_brokers
+        &self.kafka.address
     }
 
     /// The URL of Redis.
     #[must_use]
     pub fn redis_url(&self) -> &str {
-        &self.redis_url
+        &self.redis.address
     }
 
     /// The process ids of our own servers, by name; empty where the environment names all of them.
     #[must_use]
     pub fn pids(&self) -> Vec<(&'static str, u32)> {
         let named = [("redis", &self.redis), ("kafka", &self.kafka), ("postgres", &self.postgres)];
-        named.into_iter().filter_map(|(name, process)| process.as_ref().map(|process| (name, process.pid()))).collect()
+        named.into_iter().filter_map(|(name, server)| server.process.as_ref().map(|process| (name, process.pid()))).collect()
+    }
+
+    /// Ends one of our own servers as a failure would: PostgreSQL by an immediate shutdown, the broker by SIGKILL. Waits until it is gone.
+    ///
+    /// # Errors
+    /// When it is not ours, or is not running.
+    pub async fn crash(&mut self, server: Server) -> Result<()> {
+        match server {
+            Server::Postgres => postgres::crash(self.postgres.running()?).await?,
+            Server::Kafka => self.kafka.running()?.kill().map(|_| ())?,
+        }
+        self.started(server).process = None;
+        Ok(())
+    }
+
+    /// Starts a server that was crashed, where it was and with what it had written, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it is not ours, is running, or is not ready in time.
+    pub async fn start_again(&mut self, server: Server) -> Result<()> {
+        let started = self.started(server);
+        anyhow::ensure!(started.process.is_none(), "{server:?} is running");
+        let launch = started.launch.clone().with_context(|| format!("{server:?} is not ours"))?;
+        let process = match server {
+            Server::Postgres => postgres::run(&launch, &started.address).await?,
+            Server::Kafka => kafka::run(&launch, &started.address).await?,
+        };
+        started.process = Some(process);
+        Ok(())
+    }
+
+    fn started(&mut self, server: Server) -> &mut Started {
+        match server {
+            Server::Postgres => &mut self.postgres,
+            Server::Kafka => &mut self.kafka,
+        }
     }
 
     /// Where the platform's processes write their logs.
@@ -154,7 +204,7 @@ impl Servers {
             anyhow::Ok(())
         };
         let topics = async {
-            let config = kafka::client(&self.kafka_brokers);
+            let config = kafka::client(&self.kafka.address);
             idempo_kafka::ensure_topics(&config, &kafka::topics()).await.context("making the topics")
         };
         tokio::try_join!(
@@ -170,23 +220,34 @@ impl Servers {
     /// When a process can't be waited for.
     pub async fn stop(mut self) -> Result<()> {
         let keep = self.options.keep;
-        let redis = redis::stop(self.redis.take(), keep);
-        let kafka = kafka::stop(self.kafka.take(), keep);
-        let postgres = postgres::stop(self.postgres.take(), keep);
+        let redis = redis::stop(self.redis.process.take(), keep);
+        let kafka = kafka::stop(self.kafka.process.take(), keep);
+        let postgres = postgres::stop(self.postgres.process.take(), keep);
         tokio::try_join!(redis, kafka, postgres)?;
         Ok(())
     }
 }
 
-/// A server and how it is reached; without a process where it is not ours.
+/// A server and how it is reached; without a process where it is not ours, or was crashed.
+#[derive(Debug)]
 struct Started {
     address: String,
+    /// How it is run; `None` where it is not ours.
+    launch: Option<Launch>,
     process: Option<Process>,
 }
 
 impl Started {
     fn given(address: String) -> Self {
-        Self { address, process: None }
+        Self { address, launch: None, process: None }
+    }
+
+    fn own(address: String, launch: Launch, process: Process) -> Self {
+        Self { address, launch: Some(launch), process: Some(process) }
+    }
+
+    fn running(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().context("not a running server of ours")
     }
 }
 

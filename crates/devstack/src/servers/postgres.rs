@@ -73,12 +73,24 @@ pub(super) async fn start(options: &Options, home: Option<&Home>, given: Option<
     let port = options.ports.pick(FIXED_PORT)?;
     let settings = data.join("postgresql.auto.conf");
     fs::write(&settings, format!("{SETTINGS}port = {port}\n")).with_context(|| format!("writing {}", settings.display()))?;
-    let mut process = launch("PostgreSQL", &postgres).arguments(["-D".as_ref(), data.as_os_str()]).spawn()?;
+    let launch = launch("PostgreSQL", &postgres).arguments(["-D".as_ref(), data.as_os_str()]);
     let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-    let superuser = Cluster::new(&url)?.superuser("postgres");
-    ready(&mut process, "PostgreSQL", READY_LIMIT, async || session(&superuser).await.is_ok()).await?;
+    let process = run(&launch, &url).await?;
     options.progress.tell(&format!("PostgreSQL is ready on port {port} ({:.1} s)", began.elapsed().as_secs_f64()));
-    Ok(Started { address: url, process: Some(process) })
+    Ok(Started::own(url, launch, process))
+}
+
+/// Starts the server and waits until it answers at `url`.
+pub(super) async fn run(launch: &Launch, url: &str) -> Result<Process> {
+    let superuser = Cluster::new(url)?.superuser("postgres");
+    let mut process = launch.spawn()?;
+    ready(&mut process, "PostgreSQL", READY_LIMIT, async || session(&superuser).await.is_ok()).await?;
+    Ok(process)
+}
+
+/// Ends it as a power cut would, but with its backends.
+pub(super) async fn crash(process: &mut Process) -> Result<()> {
+    process.stop(Signal::QUIT, STOP_LIMIT).await.map(|_| ())
 }
 
 pub(super) async fn stop(process: Option<Process>, keep: Keep) -> Result<()> {

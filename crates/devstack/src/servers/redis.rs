@@ -32,18 +32,18 @@ pub(super) async fn start(options: &Options, home: Option<&Home>, given: Option<
     let port = options.ports.pick(FIXED_PORT)?;
     let append_only = if options.keep == Keep::Everything { "yes" } else { "no" };
     let launch = Launch { log: Some(folder.join("redis.log")), user: home.user.clone(), ..Launch::new("Redis", &server, &folder) };
-    let mut process = launch
+    let launch = launch
         .arguments(["--bind", "127.0.0.1", "--port"])
         .arguments([port.to_string()])
         .arguments(["--save", "", "--appendonly", append_only, "--dir"])
-        .arguments([&folder])
-        .spawn()?;
+        .arguments([&folder]);
+    let mut process = launch.spawn()?;
     ready(&mut process, "Redis", READY_LIMIT, async || {
         tokio::time::timeout(PING_LIMIT, ping(port)).await.is_ok_and(|answer| answer.is_ok_and(|answer| answer == *b"+PONG\r\n"))
     })
     .await?;
     options.progress.tell(&format!("Redis is ready on port {port} ({:.1} s)", began.elapsed().as_secs_f64()));
-    Ok(Started { address: format!("redis://127.0.0.1:{port}"), process: Some(process) })
+    Ok(Started::own(format!("redis://127.0.0.1:{port}"), launch, process))
 }
 
 pub(super) async fn stop(process: Option<Process>, keep: Keep) -> Result<()> {
