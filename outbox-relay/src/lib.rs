@@ -1,1 +1,71 @@
-//! Stub.
+//! The relay: carries the rows of every outbox to Kafka, in order, without losing one.
+//!
+//! Place in the flow: command services write events and outbox rows in one transaction; this process reads the rows ([`reader`]), sends each as a
+//! record to the topic that it names, and remembers how far everything is acknowledged ([`tracker`], [`keeper`]). Projectors read the topics.
+//!
+//! Invariants:
+//! * Every committed row is sent, and its stream's rows in their order; [`position`] says why, and what may be sent twice.
+//! * One process at a time relays an outbox, and one that has lost its lease can't move the cursor ([`lease`]).
+//! * A row is never skipped. What can't be sent stops its outbox, loudly, until people have mended it; a broker that is away costs nothing but time.
+//! * Outbox rows are never updated or deleted; tables are emptied as a whole, when everything in them is in Kafka ([`maintenance`]).
+//!
+//! Not here: what is in a row. The payload goes to Kafka as the bytes that the command service stored.
+
+mod config;
+mod keeper;
+mod lease;
+mod maintenance;
+mod metrics;
+mod outbox;
+mod position;
+mod publisher;
+mod reader;
+mod routes;
+mod snapshot;
+mod status;
+mod tracker;
+
+use std::sync::Arc;
+
+use idempo_runtime::{Invalid, Platform, Role, Running, Stage, Task};
+
+pub use config::{Config, OutboxConfig, Rotation, Topics};
+
+use outbox::{Outbox, Shared};
+use routes::Routes;
+
+/// The relay.
+#[derive(Debug)]
+pub struct Relay;
+
+impl Role for Relay {
+    const NAME: &'static str = "outbox-relay";
+    const ABOUT: &'static str = "Carries what the command services have stored to Kafka, in order";
+    type Config = Config;
+
+    fn validate(config: &Config) -> Result<(), Invalid> {
+        config.validate()
+    }
+
+    async fn start(config: Config, platform: Platform) -> anyhow::Result<Running> {
+        metrics::describe();
+        let shared = Arc::new(Shared {
+            kafka: config.kafka,
+            producer: config.producer,
+            routes: Routes::new(config.topics.copies, &config.topics.prefix),
+            rotation: config.rotation,
+            page_rows_max: config.page_rows_max,
+            owner: platform.instance.to_string(),
+        });
+        for outbox in config.outboxes {
+            let name = outbox.name.clone();
+            let condition = platform.readiness.condition(format!("outbox {name}"));
+            let outbox = Outbox::new(Arc::clone(&shared), outbox, condition);
+            platform.tasks.spawn(Task::critical(format!("relay {name}")).stage(Stage::Edge), |cancel| async move {
+                outbox.run(cancel).await;
+                Ok(())
+            });
+        }
+        Ok(Running::new())
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -126,7 +125,6 @@ impl ProducerContext for Context {
 pub struct Producer {
     inner: Arc<BaseProducer<Context>>,
     ending: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for Producer {
@@ -151,7 +149,7 @@ impl Producer {
         let inner = Arc::new(inner);
         let ending = Arc::new(AtomicBool::new(false));
         let (polled, ends) = (Arc::clone(&inner), Arc::clone(&ending));
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("kafka-producer".to_owned())
             .spawn(move || {
                 while !ends.load(Ordering::Acquire) {
@@ -159,7 +157,7 @@ impl Producer {
                 }
             })
             .map_err(Error::Thread)?;
-        Ok(Self { inner, ending, thread: Some(thread) })
+        Ok(Self { inner, ending })
     }
 
     /// Takes a record over for sending; what becomes of it is told with `number`. Never blocks.
@@ -217,15 +215,10 @@ impl Producer {
 }
 
 impl Drop for Producer {
-    /// Throws away what is not acknowledged, and waits for the thread, which takes a tenth of a second at most.
+    /// Throws away what is not acknowledged. The thread tells of it, then ends by itself.
     fn drop(&mut self) {
         self.purge();
         self.ending.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the producer's thread had panicked");
-        }
     }
 }
 

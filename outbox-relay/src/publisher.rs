@@ -1,0 +1,245 @@
+//! The life of one producer: pages from the reader to Kafka, until something ends it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use idempo_kafka::{Outgoing, Producer, SendError};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use uuid::fmt::Hyphenated;
+
+use crate::lease::Fence;
+use crate::metrics::Metrics;
+use crate::position::Position;
+use crate::reader::{OutboxRow, Page, Reader};
+use crate::routes::{Headers, Route, Routes, headers};
+use crate::status::{State, Status};
+use crate::tracker::{Failure, SentRow, Tracker};
+
+/// Pages that were read and wait to be sent.
+pub(crate) const PAGES_AHEAD: usize = 2;
+/// The shortest wait between two looks at the outbox.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// The longest wait between two looks at an outbox where nothing happens. A doorbell ends it.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// A page with so many rows is followed by the next without a wait.
+const BUSY_PAGE_ROWS: usize = 128;
+/// Rows that are sent between two looks at the fence.
+const ROWS_PER_FENCE: usize = 32;
+/// The longest wait for room in the producer's queue before the fence is looked at again.
+const ROOM_WAIT: Duration = Duration::from_millis(20);
+/// How long rows may stay unacknowledged before the brokers are said to be away.
+const STALL_MAX: Duration = Duration::from_secs(5);
+/// How often the brokers' state is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// How long what is under way at the end is waited for.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+
+/// Why a producer's life has ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It was asked to end; what was under way is acknowledged, or the wait for it was over.
+    Drained,
+    /// A row can't be sent until people have mended something.
+    Blocked(String),
+    /// The producer has failed; another one may do better.
+    Failed(String),
+    /// The database has failed.
+    Database(idempo_pg::Error),
+    /// The lease has run out.
+    Fenced,
+}
+
+/// Reads pages until `stop`, waiting less and less where rows come and more and more where none do.
+pub(crate) async fn read_pages(
+    mut reader: Reader,
+    pages: mpsc::Sender<Page>,
+    bell: Arc<Notify>,
+    stop: CancellationToken,
+    metrics: Metrics,
+) -> Result<(), idempo_pg::Error> {
+    let mut pause = PAUSE_MIN;
+    while !stop.is_cancelled() {
+        let began = Instant::now();
+        let page = reader.next().await?;
+        let rows = page.as_ref().map_or(0, |page| page.rows.len());
+        if rows > 0 {
+            metrics.storage("read_page", began.elapsed());
+            pause = PAUSE_MIN;
+        }
+        if let Some(page) = page
+            && pages.send(page).await.is_err()
+        {
+            return Ok(());
+        }
+        if rows >= BUSY_PAGE_ROWS {
+            continue;
+        }
+        tokio::select! {
+            () = bell.notified() => pause = PAUSE_MIN,
+            () = tokio::time::sleep(pause) => if rows == 0 { pause = (pause * 2).min(PAUSE_MAX) },
+            () = stop.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+/// Sends pages.
+pub(crate) struct Publisher<'a> {
+    pub(crate) producer: &'a Arc<Producer>,
+    pub(crate) tracker: &'a Tracker,
+    pub(crate) routes: &'a Routes,
+    pub(crate) fence: &'a Fence,
+    pub(crate) status: &'a Status,
+    pub(crate) stop: &'a CancellationToken,
+}
+
+/// A row with where it goes.
+struct Routed<'a> {
+    row: OutboxRow<'a>,
+    route: &'a Route,
+    headers: Headers<'a>,
+}
+
+impl Publisher<'_> {
+    /// Sends pages until there are no more, and waits for what is under way then.
+    pub(crate) async fn publish(&self, pages: &mut mpsc::Receiver<Page>) -> Ended {
+        loop {
+            tokio::select! {
+                page = pages.recv() => match page {
+                    None => return self.drain().await,
+                    Some(page) => if let Err(ended) = self.send_page(&page).await { return ended },
+                },
+                () = self.tracker.progress.notified() => {}
+            }
+            if let Some(ended) = self.failure() {
+                return ended;
+            }
+        }
+    }
+
+    /// Looks after the brokers' state for as long as it is polled.
+    pub(crate) async fn watch(&self) {
+        loop {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            let stalled = self.tracker.stalled_since().is_some_and(|since| since.elapsed() > STALL_MAX);
+            if !self.producer.brokers_down() && !stalled {
+                self.status.set(State::Relaying);
+                continue;
+            }
+            self.status.set(State::BrokerAway);
+            let producer = Arc::clone(self.producer);
+            // Where nothing is under way, nothing else would notice that they are back.
+            let probed = tokio::task::spawn_blocking(move || producer.probe_blocking()).await;
+            tracing::debug!(alive = probed.unwrap_or(false), "the brokers were asked for a sign of life");
+        }
+    }
+
+    async fn send_page(&self, page: &Page) -> Result<(), Ended> {
+        let (routed, unroutable) = self.route(page)?;
+        let sent: Vec<SentRow> = routed.iter().map(|routed| SentRow { seq: routed.row.seq, recorded_at: routed.row.recorded_at }).collect();
+        let after = match (&unroutable, sent.last()) {
+            (None, _) => page.after.clone(),
+            // What stands before a row that can't be sent is sent and counts; the row is met again at the head of the next page.
+            (Some(_), Some(last)) => Position::within(&page.done, &page.batch, last.seq),
+            (Some(reason), None) => return Err(self.blocked(reason.clone()).await),
+        };
+        let first = self.tracker.begin(sent, after, page.clock);
+        let mut buffer = [0_u8; Hyphenated::LENGTH];
+        for (at, routed) in routed.iter().enumerate() {
+            if at % ROWS_PER_FENCE == 0 && !self.fence.holds() {
+                return Err(Ended::Fenced);
+            }
+            let key = routed.row.key.hyphenated().encode_lower(&mut buffer).as_bytes();
+            let record = Outgoing {
+                topic: &routed.route.topic,
+                partition: routed.route.partition(key),
+                key,
+                value: routed.row.payload,
+                headers: &routed.headers,
+            };
+            self.send(&record, first + at, routed.row.seq).await?;
+        }
+        match unroutable {
+            None => Ok(()),
+            Some(reason) => Err(self.blocked(reason).await),
+        }
+    }
+
+    /// Finds where each row goes, up to the first that can't go anywhere, and says why that one can't.
+    fn route<'p>(&'p self, page: &'p Page) -> Result<(Vec<Routed<'p>>, Option<String>), Ended> {
+        let mut routed = Vec::with_capacity(page.rows.len());
+        for row in &page.rows {
+            let row = OutboxRow::of(row).map_err(|error| Ended::Database(error.into()))?;
+            let Some(route) = self.routes.get(row.topic) else {
+                let reason = format!("row {} is for topic {}, which topics.yaml does not have", row.seq, row.topic);
+                return Ok((routed, Some(reason)));
+            };
+            let Some(headers) = headers(row.headers) else {
+                let reason = format!("row {} has headers that can't be read", row.seq);
+                return Ok((routed, Some(reason)));
+            };
+            routed.push(Routed { row, route, headers });
+        }
+        Ok((routed, None))
+    }
+
+    /// Hands one record over, waiting for room.
+    async fn send(&self, record: &Outgoing<'_>, number: usize, seq: i64) -> Result<(), Ended> {
+        loop {
+            match self.producer.send(record, number) {
+                Ok(()) => return Ok(()),
+                Err(SendError::Full) => {}
+                Err(SendError::Refused(refusal)) => {
+                    return Err(self.blocked(format!("row {seq} is refused: {}", refusal.name())).await);
+                }
+                Err(SendError::Fatal(error)) => return Err(self.failure().unwrap_or_else(|| Ended::Failed(error.to_string()))),
+            }
+            // Full is common in a backlog; whoever waits longest is told first.
+            let _ = tokio::time::timeout(ROOM_WAIT, self.tracker.progress.notified()).await;
+            if let Some(ended) = self.failure() {
+                return Err(ended);
+            }
+            if !self.fence.holds() {
+                return Err(Ended::Fenced);
+            }
+            if self.stop.is_cancelled() {
+                return Err(self.drain().await);
+            }
+        }
+    }
+
+    /// Waits for what stands before the row that can't be sent, so that it is not sent again and again.
+    async fn blocked(&self, reason: String) -> Ended {
+        match self.settle().await {
+            Some(ended) => ended,
+            None => Ended::Blocked(reason),
+        }
+    }
+
+    async fn drain(&self) -> Ended {
+        self.settle().await.unwrap_or(Ended::Drained)
+    }
+
+    /// Waits until nothing is under way, for a bounded time. Gives what went wrong meanwhile.
+    async fn settle(&self) -> Option<Ended> {
+        let deadline = tokio::time::Instant::now() + DRAIN_MAX;
+        while !self.tracker.is_idle() && tokio::time::Instant::now() < deadline {
+            let _ = tokio::time::timeout(ROOM_WAIT, self.tracker.progress.notified()).await;
+            if let Some(ended) = self.failure() {
+                return Some(ended);
+            }
+            if !self.fence.holds() {
+                return Some(Ended::Fenced);
+            }
+        }
+        None
+    }
+
+    fn failure(&self) -> Option<Ended> {
+        Some(match self.tracker.failure()? {
+            Failure::Refused { seq, refusal } => Ended::Blocked(format!("row {seq} is refused: {}", refusal.name())),
+            Failure::Lost(reason) => Ended::Failed(reason),
+        })
+    }
+}
