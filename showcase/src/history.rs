@@ -6,7 +6,7 @@
 use std::io::Write;
 
 use bytes::Bytes;
-use idempo_ids::{StreamId, Uuid};
+use idempo_ids::{CommandId, StreamId, Uuid};
 use serde_json::json;
 use tonic::Code;
 
@@ -110,6 +110,8 @@ pub struct Attempt {
     pub method: Method,
     /// The idempotency key; `None` where the request has none that is an id.
     pub key: Option<Uuid>,
+    /// The id of the command, as its events carry it; `None` where there is no key.
+    pub command: Option<CommandId>,
     /// The encoded request.
     pub request: Bytes,
     /// Why it was sent.

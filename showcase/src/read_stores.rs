@@ -41,6 +41,8 @@ impl Session {
     /// # Errors
     /// When the store can't be read, or holds what is no event.
     pub async fn store(&self, name: &'static str) -> Result<Store> {
+        // Both tables as of one moment: a timer may append between the two statements.
+        self.client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         let mut store = Store { name, ..Store::default() };
         for row in self.client.query(include_str!("sql/events.sql"), &[]).await? {
             let envelope = Bytes::from(row.try_get::<_, Vec<u8>>("envelope")?);
@@ -62,6 +64,7 @@ impl Session {
                 version: u64::try_from(row.try_get::<_, i64>("version")?)?,
             });
         }
+        self.client.batch_execute("COMMIT").await?;
         Ok(store)
     }
 

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::{Buf, BufMut, Bytes};
+use idempo_ids::{CommandId, Uuid};
+use idempo_rpc::{CALLER_METADATA, Caller, scope_of};
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -18,8 +21,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CHANNELS_PER_SERVICE: usize = 4;
 /// The metadata in which a service says that it had answered this before.
 const REPLAYED: &str = "idempo-replayed";
-/// The metadata that names the caller.
-const CALLER: &str = "idempo-caller";
 
 /// The addresses of the services, `http://host:port`.
 #[derive(Debug, Clone)]
@@ -61,8 +62,11 @@ impl Wire {
         let pick = |channels: &[Channel]| channels.get(usize::from(client) % CHANNELS_PER_SERVICE).cloned();
         match (pick(&self.wallet), pick(&self.inventory), pick(&self.inventory_query)) {
             (Some(wallet), Some(inventory), Some(inventory_query)) => {
-                let caller = MetadataValue::try_from(format!("showcase-{client}"))?;
-                Ok(Line { wallet, inventory, inventory_query, caller })
+                let caller_metadata = MetadataValue::try_from(format!("showcase-{client}"))?;
+                let mut metadata = MetadataMap::new();
+                metadata.insert(CALLER_METADATA, caller_metadata.clone());
+                let caller = Caller::of(&metadata).context("the caller's name is out of bounds")?;
+                Ok(Line { wallet, inventory, inventory_query, caller, caller_metadata })
             }
             _ => anyhow::bail!("there is no connection"),
         }
@@ -84,10 +88,17 @@ pub struct Line {
     wallet: Channel,
     inventory: Channel,
     inventory_query: Channel,
-    caller: MetadataValue<Ascii>,
+    caller: Caller,
+    caller_metadata: MetadataValue<Ascii>,
 }
 
 impl Line {
+    /// The id of the command that this caller makes by this method under this key.
+    #[must_use]
+    pub fn command_id(&self, method: Method, key: Uuid) -> CommandId {
+        CommandId::of(key, &scope_of(&self.caller, method.path().trim_start_matches('/')))
+    }
+
     /// Sends one request once. The service gets `patience` as its deadline, and the client stops waiting shortly after.
     ///
     /// # Cancel safety
@@ -100,7 +111,7 @@ impl Line {
         };
         let mut request = tonic::Request::new(request);
         request.set_timeout(patience);
-        request.metadata_mut().insert(CALLER, self.caller.clone());
+        request.metadata_mut().insert(CALLER_METADATA, self.caller_metadata.clone());
         match tokio::time::timeout(patience, unary(channel, method, request)).await {
             Ok(Ok(response)) => {
                 let replayed = response.metadata().get(REPLAYED).is_some_and(|value| value == "true");

@@ -39,6 +39,7 @@ pub(super) fn attempt(command: u8, purpose: Purpose, answer: Answer) -> Attempt 
         client: 0,
         method: Method::GrantFunds,
         key: Some(key(command)),
+        command: Some(CommandId::new(key(command))),
         request: Bytes::new(),
         purpose,
         expected: Expected::Applied,

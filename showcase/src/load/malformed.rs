@@ -18,12 +18,12 @@ const AMOUNT_TOO_LARGE: i64 = 1_000_000_000_000_001;
 /// One more than a reason may be long, in characters.
 const REASON_TOO_LONG: usize = 129;
 /// How many kinds of malformed requests there are.
-const MALFORMED_KINDS: i64 = 14;
+const MALFORMED_KINDS: i64 = 16;
 
 /// A request that is malformed in one field.
 pub(super) fn plan(world: &World, dice: &mut Dice, player: usize) -> Option<Planned> {
     match dice.between(0, MALFORMED_KINDS - 1) {
-        kind @ 0..=7 => malformed_wallet(world, dice, player, kind),
+        kind @ 0..=8 => malformed_wallet(world, dice, player, kind),
         kind => malformed_inventory(world, dice, player, kind),
     }
 }
@@ -50,11 +50,14 @@ fn malformed_wallet(world: &World, dice: &mut Dice, player: usize, kind: i64) ->
         5 => Draft::new(key, GrantFundsRequest { wallet: "wallets/nobody".to_owned(), ..grant }).invalid("wallet"),
         6 => Draft::new(key, GrantFundsRequest { reason: "x".repeat(REASON_TOO_LONG), ..grant }).invalid("reason"),
         _ => {
-            let to_wallet = format!("wallets/{}", other_player(world, dice, player)?);
-            let (from_wallet, asset) = (world.wallet_name(player), Asset::Coin.into());
-            let request =
-                TransferFundsRequest { request_id: key.to_string(), from_wallet, to_wallet, asset, amount: -7, ..Default::default() };
-            Draft::new(key, request).invalid("amount")
+            let from_wallet = world.wallet_name(player);
+            let (to_wallet, amount, field) = match kind {
+                7 => (format!("wallets/{}", other_player(world, dice, player)?), -7, "amount"),
+                _ => (from_wallet.clone(), 7, "to_wallet"),
+            };
+            let (request_id, asset) = (key.to_string(), Asset::Coin.into());
+            let request = TransferFundsRequest { request_id, from_wallet, to_wallet, asset, amount, ..TransferFundsRequest::default() };
+            Draft::new(key, request).invalid(field)
         }
     };
     Some(planned)
@@ -67,25 +70,30 @@ fn malformed_inventory(world: &World, dice: &mut Dice, player: usize, kind: i64)
     let stack = shelf.stacks.first()?;
     let owner = world.player_name(player);
     let planned = match kind {
-        8 => {
+        9 => {
             let what = Some(reserve_item_request::What::Stack(stack_quantity(stack, 1)));
             let request = ReserveItemRequest { request_id, player: owner, what, ttl_ms: 999, ..ReserveItemRequest::default() };
             Draft::new(key, request).invalid("ttl_ms")
         }
-        9 => Draft::new(key, ConsumeItemRequest { request_id, player: owner, ..ConsumeItemRequest::default() }).invalid("what"),
-        10 => {
+        10 => Draft::new(key, ConsumeItemRequest { request_id, player: owner, ..ConsumeItemRequest::default() }).invalid("what"),
+        11 => {
             let what = Some(consume_item_request::What::Stack(stack_quantity(stack, 0)));
             Draft::new(key, ConsumeItemRequest { request_id, player: owner, what, ..ConsumeItemRequest::default() })
                 .invalid("stack.quantity")
         }
-        11 => {
+        12 => {
             Draft::new(key, EquipItemRequest { request_id, item: "items/sword".to_owned(), ..EquipItemRequest::default() }).invalid("item")
         }
-        12 => {
+        13 => {
             let to_player = format!("players/{}", other_player(world, dice, player)?);
             let what = Some(transfer_item_request::What::Reservation(String::new()));
             let request = TransferItemRequest { request_id, from_player: owner, to_player, what, validate_only: false };
             Draft::new(key, request).invalid("reservation")
+        }
+        14 => {
+            let what = Some(transfer_item_request::What::Stack(stack_quantity(stack, 1)));
+            let request = TransferItemRequest { request_id, from_player: owner.clone(), to_player: owner, what, validate_only: false };
+            Draft::new(key, request).invalid("to_player")
         }
         _ => {
             let item_type = "itemTypes/Not A Slug".to_owned();

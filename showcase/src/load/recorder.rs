@@ -107,6 +107,7 @@ impl Recorder {
                 client: self.client,
                 method: sending.method,
                 key: sending.key,
+                command: sending.key.map(|key| self.line.command_id(sending.method, key)),
                 request: sending.request.clone(),
                 purpose,
                 expected: sending.expected.clone(),

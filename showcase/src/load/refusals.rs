@@ -28,7 +28,6 @@ enum Kind {
     HoldOverdraft,
     UnknownWallet,
     WalletOpen,
-    SelfTransfer,
     StaleEtag,
     ReversedTwice,
     CaptureResolved,
@@ -50,7 +49,6 @@ const KINDS: &[Kind] = &[
     Kind::HoldOverdraft,
     Kind::UnknownWallet,
     Kind::WalletOpen,
-    Kind::SelfTransfer,
     Kind::StaleEtag,
     Kind::ReversedTwice,
     Kind::CaptureResolved,
@@ -70,7 +68,7 @@ const KINDS: &[Kind] = &[
 pub(super) fn plan(world: &World, dice: &mut Dice, player: usize) -> Option<Planned> {
     let kind = *dice.pick(KINDS)?;
     match kind {
-        Kind::TransferOverdraft | Kind::HoldOverdraft | Kind::UnknownWallet | Kind::WalletOpen | Kind::SelfTransfer | Kind::StaleEtag => {
+        Kind::TransferOverdraft | Kind::HoldOverdraft | Kind::UnknownWallet | Kind::WalletOpen | Kind::StaleEtag => {
             refused_wallet(world, dice, player, kind)
         }
         Kind::ReversedTwice | Kind::CaptureResolved | Kind::ReleaseResolved => refused_twice(world, dice, kind),
@@ -85,13 +83,11 @@ fn refused_wallet(world: &World, dice: &mut Dice, player: usize, kind: Kind) -> 
     let key = dice.key();
     let (request_id, asset, wallet) = (key.to_string(), Asset::Coin.into(), world.wallet_name(player));
     let planned = match kind {
-        Kind::TransferOverdraft | Kind::SelfTransfer => {
-            let (to_wallet, amount, reason) = match kind {
-                Kind::SelfTransfer => (wallet.clone(), 5, "SELF_TRANSFER"),
-                _ => (format!("wallets/{}", other_player(world, dice, player)?), OVERDRAFT, "INSUFFICIENT_FUNDS"),
-            };
-            let request = TransferFundsRequest { request_id, from_wallet: wallet, to_wallet, asset, amount, ..Default::default() };
-            Draft::new(key, request).changed_by("amount", |request| request.amount -= 1).refused(reason)
+        Kind::TransferOverdraft => {
+            let to_wallet = format!("wallets/{}", other_player(world, dice, player)?);
+            let request =
+                TransferFundsRequest { request_id, from_wallet: wallet, to_wallet, asset, amount: OVERDRAFT, ..Default::default() };
+            Draft::new(key, request).changed_by("amount", |request| request.amount -= 1).refused("INSUFFICIENT_FUNDS")
         }
         Kind::HoldOverdraft => {
             let request = PlaceHoldRequest { request_id, wallet, asset, amount: OVERDRAFT, ttl_ms: 60_000, ..Default::default() };

@@ -9,12 +9,14 @@ use idempo_proto::wallet::v1::{
 
 use super::dice::Dice;
 use super::planned::{Draft, Look, Planned};
-use super::world::{OpenHold, Posted, ResolvedAs, World};
+use super::world::{OpenHold, ResolvedAs, World};
 
 /// How long a hold lives that is meant to be resolved by a command: longer than a run, in milliseconds.
 const LONG_TTL_MS: i64 = 3_600_000;
 /// The most of a first grant.
 const FIRST_GRANT_MAX: i64 = 50_000;
+/// The most of a later grant. Only these are reversed: what they gave is still there.
+const LATER_GRANT_MAX: i64 = 500;
 /// The most of a transfer or hold.
 const SMALL_AMOUNT_MAX: i64 = 50;
 /// How many of all players get a much larger share of the transfers.
@@ -42,7 +44,7 @@ pub(super) fn first_grant(world: &World, dice: &mut Dice, player: usize, asset: 
 
 /// Mints some more.
 pub(super) fn later_grant(world: &World, dice: &mut Dice, player: usize) -> Planned {
-    let (asset, amount) = (any_asset(dice), dice.between(1, 500));
+    let (asset, amount) = (any_asset(dice), dice.between(1, LATER_GRANT_MAX));
     grant(world, dice, player, asset, amount)
 }
 
@@ -60,7 +62,9 @@ fn grant(world: &World, dice: &mut Dice, player: usize, asset: Asset, amount: i6
         .changed_by("amount", |request| request.amount += 1)
         .learning(move |world, reply| {
             world.learn_wallet(player, reply.wallet.as_ref());
-            world.transactions.push(Posted { player, transaction_id: reply.transaction_id });
+            if amount <= LATER_GRANT_MAX {
+                world.learn_posted(player, reply.transaction_id, asset, amount);
+            }
         })
         .then_look(Look::Wallet(player))
         .applied()
@@ -82,7 +86,7 @@ pub(super) fn burn(world: &World, dice: &mut Dice, player: usize) -> Option<Plan
         .changed_by("reason", |request| request.reason.push('!'))
         .learning(move |world, reply| {
             world.learn_wallet(player, reply.wallet.as_ref());
-            world.transactions.push(Posted { player, transaction_id: reply.transaction_id });
+            world.learn_posted(player, reply.transaction_id, asset, -amount);
         })
         .then_look(Look::Wallet(player));
     Some(draft.applied())
@@ -106,7 +110,7 @@ pub(super) fn transfer(world: &World, dice: &mut Dice, player: usize) -> Option<
         .changed_by("amount", |request| request.amount += 1)
         .learning(move |world, reply| {
             world.learn_wallet(player, reply.from_wallet.as_ref());
-            world.transactions.push(Posted { player, transaction_id: reply.transaction_id });
+            world.learn_posted(player, reply.transaction_id, asset, -amount);
         })
         .then_look(Look::Wallet(player));
     Some(draft.applied())
@@ -205,10 +209,7 @@ pub(super) fn reverse(world: &World, dice: &mut Dice) -> Option<Planned> {
     };
     let draft = Draft::new(key, request)
         .changed_by("reason", |request| request.reason.push('!'))
-        .learning(move |world, _reply| {
-            world.transactions.retain(|one| one.transaction_id != posted.transaction_id);
-            world.reversed.push(posted.transaction_id);
-        })
+        .learning(move |world, _reply| world.learn_reversed(posted.transaction_id))
         .then_look(Look::Wallet(posted.player));
     Some(draft.applied())
 }

@@ -37,6 +37,10 @@ pub(super) struct Posted {
     pub(super) player: usize,
     /// Its id.
     pub(super) transaction_id: String,
+    /// The asset.
+    pub(super) asset: Asset,
+    /// What it added to the player's wallet; negative where it took.
+    pub(super) change: i64,
 }
 
 /// A unique item.
@@ -181,6 +185,22 @@ impl World {
                 *available = balance.available;
             }
         }
+    }
+
+    /// Remembers what the player's own transaction did, so that it can be reversed.
+    pub(super) fn learn_posted(&mut self, player: usize, transaction_id: String, asset: Asset, change: i64) {
+        self.transactions.push(Posted { player, transaction_id, asset, change });
+    }
+
+    /// Takes back what a transaction did.
+    pub(super) fn learn_reversed(&mut self, transaction_id: String) {
+        let Some(at) = self.transactions.iter().position(|posted| posted.transaction_id == transaction_id) else { return };
+        let posted = self.transactions.swap_remove(at);
+        let available = self.players.get_mut(posted.player).and_then(|player| player.available.get_mut(slot(posted.asset)));
+        if let Some(available) = available {
+            *available -= posted.change;
+        }
+        self.reversed.push(transaction_id);
     }
 
     /// Adds to, or with a negative number takes from, what a player has free of a stackable type.
