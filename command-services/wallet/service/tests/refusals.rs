@@ -94,6 +94,17 @@ async fn a_balance_has_a_limit() {
     assert_eq!(world.coins(&rich).await, (MOST, 0));
     client.grant_funds(world.grant(&full, i64::MAX - posted)).await.unwrap();
     assert_eq!(world.coins(&full).await, (i64::MAX, 0));
+    client.burn_funds(world.burn(&full, MOST)).await.unwrap();
+    client.grant_funds(world.grant(&full, MOST)).await.unwrap();
+    let now = idempo_rpc::timestamp::to_proto(world.now());
+    let statement = api::GetStatementRequest {
+        wallet: full,
+        asset: Asset::Coin.into(),
+        start_time: Some(now),
+        end_time: Some(prost_types::Timestamp { seconds: now.seconds + 1, ..now }),
+        ..Default::default()
+    };
+    assert_refused(client.get_statement(statement).await, Code::OutOfRange, "STATEMENT_TOO_LARGE");
 }
 
 #[tokio::test]

@@ -328,6 +328,30 @@ mod tests {
         }
     }
 
+    /// `schemas/golden` has the bytes of every event that was ever shipped: those of wallets are 100 to 199.
+    #[test]
+    fn every_shipped_event_of_a_wallet_is_read_and_stored_alike() {
+        use prost::Message as _;
+        let mut seen = 0;
+        for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../schemas/golden")).expect("the folder") {
+            let path = file.expect("a file").path();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+            if !name.starts_with('1') {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("text");
+            let digits: Vec<char> = text.chars().filter(char::is_ascii_hexdigit).collect();
+            let bytes: Vec<u8> =
+                digits.chunks(2).map(|pair| u8::from_str_radix(&String::from_iter(pair), 16).expect("two digits")).collect();
+            let envelope = message::EventEnvelope::decode(bytes.as_slice()).expect("an envelope");
+            let data = envelope.data.expect("an event");
+            assert!(name.starts_with(&event_type(&data).to_string()), "{name}");
+            assert_eq!(encode(&decode(&data).expect("an event of a wallet")), data, "{name}");
+            seen += 1;
+        }
+        assert!(seen >= 10);
+    }
+
     #[test]
     fn what_is_no_event_of_a_wallet_is_refused() {
         assert!(decode(&Data::ItemGranted(message::ItemGranted::default())).is_err());
