@@ -9,7 +9,7 @@ const POLL_INTERVAL_MIN_MS: u64 = 10;
 const POLL_INTERVAL_MAX_MS: u64 = 60_000;
 
 /// The inventory service's settings.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The inventory's database, as the role `idempo_inventory`.
@@ -18,6 +18,16 @@ pub struct Config {
     pub grpc: idempo_rpc::ServerConfig,
     /// What happens by itself.
     pub timers: Timers,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let database = idempo_pg::Config {
+            application_name: "idempo-inventory".to_owned(),
+            ..idempo_pg::Config::at("postgres://idempo_inventory@127.0.0.1:5432/inventory_db")
+        };
+        Self { database, grpc: idempo_rpc::ServerConfig::default(), timers: Timers::default() }
+    }
 }
 
 /// What happens by itself.

@@ -234,6 +234,34 @@ mod tests {
         }
     }
 
+    /// `schemas/golden` has the bytes of every event that was ever shipped: those of this service are 200 to 299.
+    #[test]
+    fn every_shipped_event_is_read_and_stored_alike() {
+        use crate::codec::item_type;
+        use prost::Message as _;
+        let mut seen = 0;
+        for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../schemas/golden")).expect("the folder") {
+            let path = file.expect("a file").path();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+            if !name.starts_with('2') {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("text");
+            let digits: Vec<char> = text.chars().filter(char::is_ascii_hexdigit).collect();
+            let bytes: Vec<u8> =
+                digits.chunks(2).map(|pair| u8::from_str_radix(&String::from_iter(pair), 16).expect("two digits")).collect();
+            let data = message::EventEnvelope::decode(bytes.as_slice()).expect("an envelope").data.expect("an event");
+            assert!(name.starts_with(&event_type(&data).to_string()), "{name}");
+            let again = match &data {
+                Data::ItemTypeCreated(_) => item_type::encode(&item_type::decode(data.clone()).expect("an event of an item type")),
+                _ => encode(&decode(data.clone()).expect("an event of an inventory")),
+            };
+            assert_eq!(again, data, "{name}");
+            seen += 1;
+        }
+        assert!(seen >= 10);
+    }
+
     #[test]
     fn what_is_no_event_of_an_inventory_is_refused() {
         let foreign = Data::ItemTypeCreated(message::ItemTypeCreated::default());
