@@ -12,7 +12,7 @@ use idempo_event_store::{Config, Executor, Handle, NoInline, Outcome};
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{Accounts, account, command};
-use crate::{pgbench, report::Row};
+use crate::{micros_to_ms, pgbench, report::Row};
 
 /// Commands that one stream has under way at once, in the run with many.
 const COMMANDS_UNDER_WAY: u32 = 8;
@@ -115,10 +115,6 @@ impl Bench {
         let commands = u32::try_from(all.len()).context("more commands than fit")?;
         Ok((f64::from(commands) / elapsed, all))
     }
-}
-
-fn micros_to_ms(micros: u64) -> f64 {
-    Duration::from_micros(micros).as_secs_f64() * 1_000.0
 }
 
 /// The superuser's address of a test database: that of `DATABASE_URL`, with the name put in.

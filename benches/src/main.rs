@@ -5,6 +5,7 @@
 mod accounts;
 mod append;
 mod pgbench;
+mod relay;
 mod report;
 
 use clap::{Parser, ValueEnum};
@@ -14,6 +15,8 @@ use clap::{Parser, ValueEnum};
 enum Bench {
     /// Commands through the event store, beside pgbench.
     Append,
+    /// The relay: draining a backlog beside a bare rdkafka loop, and the way from commit to append at a steady rate.
+    Relay,
 }
 
 #[derive(Debug, Parser)]
@@ -27,6 +30,13 @@ struct Arguments {
     /// How often all figures are measured, in turn.
     #[arg(long, default_value_t = 2)]
     rounds: u32,
+    /// How many rows are drained.
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: u32,
+}
+
+fn micros_to_ms(micros: u64) -> f64 {
+    std::time::Duration::from_micros(micros).as_secs_f64() * 1_000.0
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -35,6 +45,7 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let (name, rows) = match arguments.bench {
         Bench::Append => ("append", append::run(arguments.seconds, arguments.rounds).await?),
+        Bench::Relay => ("relay", relay::run(arguments.rows, arguments.seconds, arguments.rounds).await?),
     };
     println!("{}", report::table(&rows));
     println!("written to {}", report::write(name, &rows)?.display());
