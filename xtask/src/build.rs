@@ -1,6 +1,6 @@
 //! Builds what a command needs, then lets it take this process' place.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -16,7 +16,9 @@ pub(crate) fn demo(arguments: Vec<OsString>) -> Result<ExitCode> {
     let programs = programs("debug")?;
     // The same selection of packages as for the tests, so that nothing is built twice.
     cargo("Building the platform (some minutes the first time)", &["build", "--workspace", "--bins"])?;
-    become_program(programs.join("idempo-showcase"), arguments)
+    let mut words: Vec<OsString> = vec!["demo".into()];
+    words.extend(arguments);
+    become_program(programs.join("idempo-showcase"), words)
 }
 
 /// The servers and the platform.
@@ -26,18 +28,31 @@ pub(crate) fn up() -> Result<ExitCode> {
     become_program(programs.join("idempo-devstack"), vec!["up".into()])
 }
 
-/// Every test, on servers that run as long as they do.
+/// Every test, or those that the arguments name, on servers that run as long as they do.
 pub(crate) fn test(arguments: Vec<OsString>) -> Result<ExitCode> {
     let programs = programs("debug")?;
     cargo("Building the platform (some minutes the first time)", &["build", "--workspace", "--bins"])?;
-    cargo("Building the tests", &["test", "--workspace", "--no-run", "--quiet"])?;
-    let mut words: Vec<OsString> = ["run", "--", "cargo", "test", "--workspace"].map(OsString::from).to_vec();
-    words.extend(arguments);
+    let mut tests: Vec<OsString> = vec!["test".into()];
+    if !names_packages(&arguments) {
+        tests.push("--workspace".into());
+    }
+    let for_cargo = arguments.iter().take_while(|argument| *argument != "--").cloned();
+    let build: Vec<OsString> = tests.iter().cloned().chain(for_cargo).chain(["--no-run".into(), "--quiet".into()]).collect();
+    cargo("Building the tests", &build)?;
+    let mut command = Command::new(programs.join("idempo-devstack"));
+    command.args(["run", "--", "cargo"]).args(tests).args(arguments);
     // A test program is a grandchild of ours: it ends with cargo, and cargo with us.
     let runner = format!("CARGO_TARGET_{}_RUNNER", host()?.to_uppercase().replace('-', "_"));
-    let mut command = Command::new(programs.join("idempo-devstack"));
-    command.args(words).env(runner, "setpriv --pdeathsig=KILL --").current_dir(root());
+    command.env(runner, "setpriv --pdeathsig=KILL --").current_dir(root());
     Err(command.exec()).context("starting idempo-devstack")
+}
+
+/// Whether arguments for `cargo test` choose packages.
+fn names_packages(arguments: &[OsString]) -> bool {
+    let for_cargo = arguments.iter().take_while(|argument| *argument != "--");
+    for_cargo.map(|argument| argument.to_string_lossy()).any(|argument| {
+        argument.starts_with("--package") || argument == "--workspace" || (argument.starts_with("-p") && !argument.starts_with("--"))
+    })
 }
 
 /// A measurement, in a release build.
@@ -47,7 +62,7 @@ pub(crate) fn bench(arguments: Vec<OsString>) -> Result<ExitCode> {
         "Building the benches (some minutes the first time)",
         &["build", "--release", "-p", "idempo-benches", "-p", "idempo-devstack", "--bins"],
     )?;
-    let mut words: Vec<OsString> = vec!["run".into(), "--".into(), programs.join("idempo-benches").into()];
+    let mut words: Vec<OsString> = vec!["run".into(), "--".into(), programs.join("idempo-bench").into()];
     words.extend(arguments);
     become_program(programs.join("idempo-devstack"), words)
 }
@@ -57,11 +72,11 @@ fn become_program(program: PathBuf, arguments: Vec<OsString>) -> Result<ExitCode
     Err(error).with_context(|| format!("starting {}", program.display()))
 }
 
-fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
+fn cargo<A: AsRef<OsStr>>(what: &str, arguments: &[A]) -> Result<()> {
     tell(&format!("{what} …"));
     let began = Instant::now();
     let status = Command::new("cargo").args(arguments).current_dir(root()).status().context("running cargo")?;
-    anyhow::ensure!(status.success(), "{what}: cargo {} failed", arguments.join(" "));
+    anyhow::ensure!(status.success(), "{what}: cargo failed ({status})");
     tell(&format!("{what}: done in {:.1} s", began.elapsed().as_secs_f64()));
     Ok(())
 }
@@ -78,4 +93,21 @@ fn host() -> Result<String> {
     let output = Command::new("rustc").arg("-vV").output().context("running rustc")?;
     let text = String::from_utf8(output.stdout).context("rustc -vV")?;
     text.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned).context("rustc -vV names no host")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn packages_are_chosen_before_the_dashes_only() {
+        assert!(names_packages(&words(&["-p", "idempo-pg"])));
+        assert!(names_packages(&words(&["--release", "--package=idempo-pg", "--", "pool"])));
+        assert!(!names_packages(&words(&["pool", "--", "-p"])));
+        assert!(!names_packages(&words(&[])));
+    }
 }

@@ -36,7 +36,7 @@ enum Task {
     Up,
     /// Run every test on real servers.
     Test {
-        /// Handed to `cargo test --workspace`, such as `-p idempo-pg` or `-- a_name`.
+        /// Handed to `cargo test`, such as `-p idempo-pg`, `a_name`, or `-- --nocapture`; without packages, it is the whole workspace.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -56,7 +56,15 @@ enum Task {
     Setup,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    start().unwrap_or_else(|error| {
+        // Causes, and no backtrace: what fails here is the machine, not the code.
+        step::tell(&format!("xtask: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn start() -> Result<ExitCode> {
     match Arguments::parse().task {
         Task::Demo { arguments } => {
             setup::run()?;
@@ -76,5 +84,24 @@ fn main() -> Result<ExitCode> {
         }
         Task::Tidy { write } => tidy::run(write),
         Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_for_the_tests_are_handed_on_as_they_are() {
+        let given = ["cargo xtask", "test", "-p", "idempo-pg", "--", "--nocapture"];
+        let Ok(Arguments { task: Task::Test { arguments } }) = Arguments::try_parse_from(given) else { unreachable!("it parses") };
+        assert_eq!(arguments, ["-p", "idempo-pg", "--", "--nocapture"]);
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+
+        Arguments::command().debug_assert();
     }
 }

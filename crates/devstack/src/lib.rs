@@ -16,7 +16,7 @@ pub mod testing;
 pub use cluster::Cluster;
 pub use command::Command;
 pub use home::Keep;
-pub use platform::{Platform, Service};
+pub use platform::{Platform, Service, binaries};
 pub use ports::Ports;
 pub use progress::Progress;
 pub use servers::{Given, Options, Server, Servers, default_root};

@@ -33,7 +33,15 @@ enum Task {
     },
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    start().unwrap_or_else(|error| {
+        // Causes, and no backtrace: what fails here is the machine, not the code.
+        let _ = writeln!(std::io::stderr(), "idempo-devstack: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
@@ -103,7 +111,8 @@ fn addresses(servers: &Servers, platform: &Platform) -> String {
         servers.redis_url()
     );
     for (name, service) in platform.services() {
-        text.push_str(&format!("{name:<20}  gRPC {}  admin http://{}\n", service.grpc(), service.admin()));
+        let grpc = service.grpc().map_or_else(|_| String::new(), |grpc| format!("gRPC {grpc}"));
+        text.push_str(&format!("{name:<20}  {grpc:<20}  admin http://{}\n", service.admin()));
     }
     text.push_str("\nEverything runs; Ctrl-C ends it. What was written is there the next time.\n");
     text

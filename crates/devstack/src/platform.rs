@@ -38,8 +38,10 @@ struct Role {
     name: &'static str,
     binary: &'static str,
     wiring: Wiring,
-    /// The ports in `up`: gRPC and admin.
-    ports: (u16, u16),
+    /// The port in `up` where it serves gRPC, where it does.
+    grpc_port: Option<u16>,
+    /// The port in `up` of its admin listener.
+    admin_port: u16,
 }
 
 const ROLES: [Role; 5] = [
@@ -47,22 +49,25 @@ const ROLES: [Role; 5] = [
         name: "wallet",
         binary: "idempo-wallet",
         wiring: Wiring::Database { database: "wallet_db", role: "idempo_wallet", reads_events: false },
-        ports: (7001, 7101),
+        grpc_port: Some(7001),
+        admin_port: 7101,
     },
     Role {
         name: "inventory",
         binary: "idempo-inventory",
         wiring: Wiring::Database { database: "inventory_db", role: "idempo_inventory", reads_events: false },
-        ports: (7002, 7102),
+        grpc_port: Some(7002),
+        admin_port: 7102,
     },
     Role {
         name: "inventory-projector",
         binary: "idempo-inventory-projector",
         wiring: Wiring::Database { database: "inventory_view_db", role: "idempo_inventory_projector", reads_events: true },
-        ports: (7003, 7103),
+        grpc_port: Some(7003),
+        admin_port: 7103,
     },
-    Role { name: "relay-1", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, ports: (7004, 7104) },
-    Role { name: "relay-2", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, ports: (7005, 7105) },
+    Role { name: "relay-1", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, grpc_port: None, admin_port: 7104 },
+    Role { name: "relay-2", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, grpc_port: None, admin_port: 7105 },
 ];
 
 /// The databases that have an outbox, by the name their relay knows them by.
@@ -77,7 +82,7 @@ pub struct Platform {
 /// One process of the platform.
 #[derive(Debug)]
 pub struct Service {
-    grpc: SocketAddr,
+    grpc: Option<SocketAddr>,
     admin: SocketAddr,
     log: PathBuf,
     launch: Launch,
@@ -86,9 +91,11 @@ pub struct Service {
 
 impl Service {
     /// Where it serves gRPC.
-    #[must_use]
-    pub fn grpc(&self) -> SocketAddr {
-        self.grpc
+    ///
+    /// # Errors
+    /// For a relay, which serves none.
+    pub fn grpc(&self) -> Result<SocketAddr> {
+        self.grpc.with_context(|| format!("{} serves no gRPC", self.launch.name))
     }
 
     /// Where it serves `/livez`, `/readyz` and `/metrics`.
@@ -223,7 +230,8 @@ impl Platform {
     pub async fn start_replica(&mut self, of: &str, name: &'static str, variables: &[(&str, &str)]) -> Result<()> {
         anyhow::ensure!(!self.services.contains_key(name), "there is a process {name}");
         let first = self.service(of)?;
-        let (grpc, admin) = (local(Ports::Free.pick(0)?), local(Ports::Free.pick(0)?));
+        let grpc = first.grpc.map(|_| Ports::Free.pick(0)).transpose()?.map(local);
+        let admin = local(Ports::Free.pick(0)?);
         let log = first.log.with_file_name(format!("{name}.log"));
         let mut launch = Launch { name: name.to_owned(), log: Some(log.clone()), ..first.launch.clone() };
         launch.variables.extend(addresses(grpc, admin));
@@ -285,7 +293,8 @@ impl Role {
         let program = folder.join(self.binary);
         anyhow::ensure!(program.is_file(), "{} is not built: `cargo build --workspace` makes it", program.display());
         let ports = servers.options().ports;
-        let (grpc, admin) = (local(ports.pick(self.ports.0)?), local(ports.pick(self.ports.1)?));
+        let grpc = self.grpc_port.map(|port| ports.pick(port)).transpose()?.map(local);
+        let admin = local(ports.pick(self.admin_port)?);
         let log = logs.join(format!("{}.log", self.name));
         let mut variables = addresses(grpc, admin);
         variables.push(("IDEMPO_PLATFORM__LOG__FORMAT".to_owned(), "json".to_owned()));
@@ -303,6 +312,7 @@ impl Role {
                     })
                     .collect();
                 variables.push(("IDEMPO_OUTBOXES".to_owned(), format!("[{}]", outboxes.join(", "))));
+                variables.push(("IDEMPO_TOPICS__COPIES".to_owned(), "local".to_owned()));
                 variables.push(brokers);
             }
         }
@@ -312,18 +322,21 @@ impl Role {
 }
 
 /// What tells a process where to listen.
-fn addresses(grpc: SocketAddr, admin: SocketAddr) -> Vec<(String, String)> {
-    [("IDEMPO_GRPC__LISTEN", grpc), ("IDEMPO_PLATFORM__ADMIN_LISTEN", admin)]
-        .map(|(name, address)| (name.to_owned(), address.to_string()))
-        .to_vec()
+fn addresses(grpc: Option<SocketAddr>, admin: SocketAddr) -> Vec<(String, String)> {
+    let mut variables = vec![("IDEMPO_PLATFORM__ADMIN_LISTEN".to_owned(), admin.to_string())];
+    variables.extend(grpc.map(|grpc| ("IDEMPO_GRPC__LISTEN".to_owned(), grpc.to_string())));
+    variables
 }
 
 fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// The folder of the running program; a test's is in `deps` below it.
-fn binaries() -> Result<PathBuf> {
+/// Where the platform's binaries are: the folder of the running program, or, for a test, which is in `deps`, the one above it.
+///
+/// # Errors
+/// When the system does not tell where the running program is.
+pub fn binaries() -> Result<PathBuf> {
     let program = std::env::current_exe().context("where is the running program?")?;
     let folder = program.parent().context("a program is in a folder")?;
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };

@@ -115,9 +115,7 @@ pub struct Client {
 impl Client {
     /// Closes the connection instead of giving it back: for one that is known to be spoilt.
     pub fn discard(mut self) {
-        if let Some(object) = self.object.take() {
-            drop(Object::take(object));
-        }
+        drop(Unclean(self.object.take()));
     }
 
     #[expect(clippy::expect_used, reason = "discard and drop take the object, and both consume the client")]
@@ -153,36 +151,52 @@ impl Drop for Client {
         self.meters.used(self.since.elapsed());
         match Handle::try_current() {
             Ok(runtime) => {
-                let meters = self.meters.clone();
-                runtime.spawn(give_back(object, meters));
+                runtime.spawn(give_back(Unclean(Some(object)), self.meters.clone()));
             }
             // No runtime, so nobody who could clean it: better gone.
-            Err(_) => drop(Object::take(object)),
+            Err(_) => drop(Unclean(Some(object))),
+        }
+    }
+}
+
+/// A connection that is not known to be clean: closed when it is dropped, also with a task that is never run to its end.
+struct Unclean(Option<Object>);
+
+impl Unclean {
+    /// Gives the connection back to its pool.
+    fn give_back(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unclean {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            drop(Object::take(object));
         }
     }
 }
 
 /// Cleans a connection and gives it back to its pool, or closes it.
-async fn give_back(object: Object, meters: Meters) {
-    let status = Object::pool(&object);
-    if object.is_closed() {
-        drop(Object::take(object));
-    } else {
+async fn give_back(unclean: Unclean, meters: Meters) {
+    let Some(object) = &unclean.0 else { return };
+    let pool = Object::pool(object);
+    if !object.is_closed() {
         match tokio::time::timeout(Duration::from_millis(RESET_TIMEOUT_MS), object.batch_execute(include_str!("sql/reset.sql"))).await {
-            Ok(Ok(())) => drop(object),
+            Ok(Ok(())) => unclean.give_back(),
             Ok(Err(error)) => {
                 tracing::debug!(error = %error, "a connection came back in a state that can't be cleared, so it is closed");
-                drop(Object::take(object));
+                drop(unclean);
             }
             Err(_) => {
                 tracing::debug!("a connection came back with a statement that goes on, so both are ended");
                 let cancel = object.cancel_token();
-                drop(Object::take(object));
+                drop(unclean);
                 let _ = tokio::time::timeout(Duration::from_millis(CANCEL_TIMEOUT_MS), cancel.cancel_query(NoTls)).await;
             }
         }
     }
-    if let Some(pool) = status {
+    if let Some(pool) = pool {
         meters.connections(pool.status());
     }
 }

@@ -172,3 +172,24 @@ async fn every_limit_of_the_configuration_is_in_force() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_connection_whose_runtime_ends_before_it_is_clean_is_closed() -> Result<()> {
+    let outer = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let database = outer.block_on(testing::empty_database());
+    let inner = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (pool, pid) = inner.block_on(async {
+        let pool = Pool::open(&single(&database))?;
+        let client = pool.get().await?;
+        let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
+        client.batch_execute("BEGIN").await?;
+        // The task that would clean it is spawned now, and never gets to run.
+        drop(client);
+        anyhow::Ok((pool, pid))
+    })?;
+    drop(inner);
+    outer.block_on(async {
+        assert_ne!(pool.get().await?.query_one("SELECT pg_backend_pid()", &[]).await?.get::<_, i32>(0), pid);
+        Ok(())
+    })
+}
