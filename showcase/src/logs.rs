@@ -7,7 +7,11 @@ use anyhow::{Context as _, Result};
 use crate::checks::Verdict;
 
 /// Warnings that belong to the run: the start of the message, and why it is due.
-const DUE: &[(&str, &str)] = &[];
+const DUE: &[(&str, &str)] = &[
+    ("librdkafka: CONFWARN [thrd:app]: Configuration property enable.gapless.guarantee is experimental", "the producer wants it so"),
+    ("librdkafka: GETPID [thrd:main]: Failed to acquire idempotence PID from broker", "Kafka has only just started; it is asked again"),
+    ("condition no longer met", "the stand-by takes over and starts its producer"),
+];
 
 /// A line at WARN or ERROR.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -44,8 +44,16 @@ struct Demo {
     history: Option<PathBuf>,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     let Task::Demo(demo) = Arguments::parse().task;
+    run(demo).unwrap_or_else(|error| {
+        // Nobody to tell is no reason to end otherwise.
+        let _ = writeln!(std::io::stderr(), "\nThe demo could not be run to its end: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(demo: Demo) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

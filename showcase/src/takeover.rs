@@ -25,10 +25,8 @@ pub struct RelayState {
     pub lease_epoch: i64,
     /// Whether the lease has not run out.
     pub held: bool,
-    /// The epoch of the cursor's last write.
-    pub cursor_epoch: i64,
-    /// How far the outbox is in Kafka: snapshots and sequence number.
-    pub cursor: (String, String, i64),
+    /// How far the outbox is in Kafka: snapshots and sequence number, to be told apart only.
+    pub cursor: String,
 }
 
 /// How one outbox was taken over.
@@ -95,24 +93,20 @@ async fn held(outbox: &Outbox) -> Result<RelayState> {
 }
 
 async fn watch(outbox: &Outbox, before: &RelayState, killed_at: Instant) -> Result<Takeover> {
-    let mut lease_after = None;
-    // What the killed relay had acknowledged last may be newer than what was read before the kill: only the next epoch's move counts.
-    let mut taken_at: Option<RelayState> = None;
+    // When the next epoch was first seen, and how far the cursor was then: only what the new holder moves counts.
+    let mut taken: Option<(Duration, RelayState)> = None;
     while killed_at.elapsed() < TAKEOVER_LIMIT {
         let now = read(&outbox.session).await?;
-        if now.lease_epoch > before.lease_epoch && lease_after.is_none() {
-            lease_after = Some(killed_at.elapsed());
-            taken_at = Some(now.clone());
-        }
-        if let (Some(lease_after), Some(taken)) = (lease_after, &taken_at)
-            && now.cursor_epoch > before.cursor_epoch
-            && (now.cursor != taken.cursor || taken.cursor_epoch > before.cursor_epoch)
-        {
-            return Ok(Takeover { outbox: outbox.name, lease_after, moved_after: killed_at.elapsed() });
+        match &taken {
+            None if now.lease_epoch > before.lease_epoch => taken = Some((killed_at.elapsed(), now)),
+            Some((lease_after, first)) if now.cursor != first.cursor => {
+                return Ok(Takeover { outbox: outbox.name, lease_after: *lease_after, moved_after: killed_at.elapsed() });
+            }
+            _ => {}
         }
         tokio::time::sleep(LOOK_PAUSE).await;
     }
-    let lease = lease_after.map_or_else(|| "nobody took the lease".to_owned(), |after| format!("the lease was taken after {after:?}"));
+    let lease = taken.map_or_else(|| "nobody took the lease".to_owned(), |(after, _)| format!("the lease was taken after {after:?}"));
     bail!("outbox {}: {lease}, and its cursor did not move within {} s", outbox.name, TAKEOVER_LIMIT.as_secs())
 }
 
@@ -122,16 +116,17 @@ async fn read(session: &Session) -> Result<RelayState> {
         owner: row.try_get("owner")?,
         lease_epoch: row.try_get("lease_epoch")?,
         held: row.try_get("held")?,
-        cursor_epoch: row.try_get("cursor_epoch")?,
-        cursor: (row.try_get("s1")?, row.try_get("s2")?, row.try_get("acked_seq")?),
+        cursor: row.try_get("cursor")?,
     })
 }
 
-/// The relay that calls itself so: its name has its process id in it.
+/// The relay that calls itself so: it says it in its log when it starts.
 fn holder(platform: &Platform, owner: &str) -> Result<&'static str> {
     for relay in RELAYS {
-        let pid = platform.service(relay)?.pid().map(|pid| pid.to_string());
-        if pid.is_some_and(|pid| owner.split(|c: char| !c.is_ascii_digit()).any(|part| part == pid)) {
+        let log = std::fs::read_to_string(platform.service(relay)?.log())?;
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let instance = lines.filter_map(|line| Some(line.get("instance")?.as_str()?.to_owned())).next_back();
+        if instance.is_some_and(|instance| instance == owner) {
             return Ok(relay);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use idempo_ids::{CommandId, EventId, StreamId, Uuid};
+use idempo_ids::{CommandId, EventId, StreamId};
 
 use super::Verdict;
 use crate::facts::{Store, StoredEvent};
@@ -19,15 +19,6 @@ pub fn by_command<'a>(stores: &[&'a Store]) -> HashMap<CommandId, Vec<&'a Stored
         commands.entry(event.command_id()).or_default().push(event);
     }
     commands
-}
-
-/// The events of each command of a client, by its key.
-fn by_key<'a>(stores: &[&'a Store]) -> HashMap<Uuid, Vec<&'a StoredEvent>> {
-    let mut keys: HashMap<Uuid, Vec<&StoredEvent>> = HashMap::new();
-    for event in stores.iter().flat_map(|store| &store.events) {
-        keys.entry(event.correlation_id()).or_default().push(event);
-    }
-    keys
 }
 
 /// I2, the effects: a command's events are its first, second, … once each, of one transaction, and no event id is there twice.
@@ -51,11 +42,11 @@ pub fn at_most_once(stores: &[&Store]) -> Verdict {
 #[must_use]
 pub fn none_where_refused(history: &History, stores: &[&Store]) -> Verdict {
     let mut verdict = Verdict::new("I3", "what was refused or invalid left no event", "refused commands");
-    let commands = by_key(stores);
-    for (key, outcome) in outcomes(history) {
+    let commands = by_command(stores);
+    for (command, outcome) in outcomes(history) {
         if outcome == Outcome::Refused {
-            let left = commands.get(&key).map_or(0, Vec::len);
-            verdict.look(left == 0, || format!("command {key} was refused and has {left} events"));
+            let left = commands.get(&command).map_or(0, Vec::len);
+            verdict.look(left == 0, || format!("command {command} was refused and has {left} events"));
         }
     }
     verdict
@@ -65,15 +56,16 @@ pub fn none_where_refused(history: &History, stores: &[&Store]) -> Verdict {
 #[must_use]
 pub fn all_where_acknowledged(history: &History, stores: &[&Store]) -> Verdict {
     let mut verdict = Verdict::new("I4", "what was acknowledged is there, where its position says", "acknowledged commands");
-    let commands = by_key(stores);
+    let commands = by_command(stores);
     let mut seen = HashSet::new();
     for attempt in &history.attempts {
-        let (Answer::Replied { .. }, Some(key)) = (&attempt.answer, attempt.key) else { continue };
-        if !seen.insert(key) {
+        let (Answer::Replied { .. }, Some(command), Some(key)) = (&attempt.answer, attempt.command, attempt.key) else { continue };
+        if !seen.insert(command) {
             continue;
         }
         let mut there: BTreeMap<StreamId, u64> = BTreeMap::new();
-        for event in commands.get(&key).into_iter().flatten() {
+        for event in commands.get(&command).into_iter().flatten() {
+            verdict.require(event.correlation_id() == key, || format!("event {} does not say that it belongs to {key}", event.event_id));
             let version = there.entry(event.stream_id).or_default();
             *version = event.version.max(*version);
         }
@@ -92,12 +84,12 @@ enum Outcome {
     Unknown,
 }
 
-/// What each key came to, over all its attempts.
-fn outcomes(history: &History) -> HashMap<Uuid, Outcome> {
+/// What each command came to, over all its attempts.
+fn outcomes(history: &History) -> HashMap<CommandId, Outcome> {
     let mut outcomes = HashMap::new();
     for attempt in &history.attempts {
-        let Some(key) = attempt.key else { continue };
-        let outcome = outcomes.entry(key).or_insert(Outcome::Unknown);
+        let Some(command) = attempt.command else { continue };
+        let outcome = outcomes.entry(command).or_insert(Outcome::Unknown);
         match (&attempt.answer, *outcome) {
             (Answer::Replied { .. }, _) => *outcome = Outcome::Acknowledged,
             (Answer::Refused { .. }, Outcome::Unknown) => *outcome = Outcome::Refused,

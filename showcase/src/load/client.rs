@@ -19,7 +19,7 @@ const REPEATED_PER_THOUSAND: u32 = 105;
 /// How many of a thousand commands are first sent with too little patience for an answer.
 const IMPATIENT_PER_THOUSAND: u32 = 10;
 /// How many of a thousand applied commands are followed by a read with their position.
-const LOOK_PER_THOUSAND: u32 = 40;
+const LOOK_PER_THOUSAND: u32 = 60;
 /// After how many commands of the same client a late repetition comes, at most.
 const LATER_COMMANDS_MAX: i64 = 40;
 /// How many players and moves a client tries before it makes the move that always works.
