@@ -20,6 +20,8 @@ mod outbox;
 mod position;
 mod publisher;
 mod reader;
+#[cfg(test)]
+mod reader_tests;
 mod routes;
 mod snapshot;
 mod status;

@@ -1,1 +1,11 @@
-//! The relay on real servers.
+//! The relay's process on real servers.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod broker;
+mod fencing;
+mod naive;
+mod order;
+mod process;
+mod rotation;
+mod support;
+mod writers;

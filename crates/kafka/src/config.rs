@@ -70,6 +70,18 @@ impl Config {
     }
 }
 
+/// Puts a line of librdkafka's own log into ours. It reports lost connections as errors; for us they are what a cluster does.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        // That a setting of ours is experimental is known, and tested.
+        RDKafkaLogLevel::Warning if facility.starts_with("CONFWARN") => tracing::debug!(facility, message, "librdkafka"),
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => tracing::error!(facility, message, "librdkafka"),
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "librdkafka"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, message, "librdkafka"),
+        RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "librdkafka"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,5 @@
 //! The producer and the consumer on a real broker.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod consumer;
 mod producer;

@@ -7,7 +7,9 @@ WITH taken AS (
         backend_pid = pg_backend_pid(),
         backend_start = (SELECT a.backend_start FROM pg_stat_activity AS a WHERE a.pid = pg_backend_pid())
     WHERE l.owner IS NULL OR l.expires_at <= clock_timestamp() OR NOT EXISTS (
-        SELECT FROM pg_stat_activity AS a WHERE a.pid = l.backend_pid AND a.backend_start = l.backend_start
+        -- The start of a session is not shown to every role; then the process id has to do.
+        SELECT FROM pg_stat_activity AS a
+        WHERE a.pid = l.backend_pid AND (a.backend_start = l.backend_start) IS NOT FALSE
     )
     RETURNING l.epoch
 )

@@ -1,0 +1,70 @@
+//! Leases: one relay at a time, and a quick successor.
+
+use std::time::{Duration, Instant};
+
+use idempo_devstack::testing;
+
+use crate::support::{LIMIT, Report, Stage, check};
+use crate::writers::write_some;
+
+#[tokio::test]
+async fn a_frozen_relay_is_replaced_and_can_move_nothing_when_it_thaws() {
+    let stage = Stage::new().await;
+    let session = stage.session().await;
+    let first = stage.relay("first").start();
+    stage.held_by(&session, "first").await;
+    write_some(&session, 1, 500).await;
+    stage.relayed(&session).await;
+    let second = stage.relay("second").start();
+    testing::eventually(LIMIT, "the second stands by", async || second.is_ready()).await;
+
+    first.signal("STOP");
+    let frozen = Instant::now();
+    write_some(&session, 1, 500).await;
+    stage.held_by(&session, "second").await;
+    assert!(frozen.elapsed() < Duration::from_secs(5), "taken over after {:?}", frozen.elapsed());
+    stage.relayed(&session).await;
+    let (_, epoch) = stage.holder(&session).await;
+    first.signal("CONT");
+    testing::eventually(LIMIT, "the first knows", async || first.metric("idempo_relay_fenced_total") == Some(1.0)).await;
+    write_some(&session, 1, 500).await;
+    stage.relayed(&session).await;
+    assert_eq!(stage.holder(&session).await, (Some("second".to_owned()), epoch));
+    assert_eq!(first.metric("idempo_relay_leader"), Some(0.0));
+    testing::eventually(LIMIT, "the first stands by", async || first.is_ready()).await;
+    let report = check(&stage, &session).await;
+    assert_eq!(Report { duplicates: 0, arrived: 0, ..report }, Report { committed: 1_500, ..Report::default() }, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_killed_relay_is_replaced_within_a_second() {
+    let stage = Stage::new().await;
+    let session = stage.session().await;
+    let mut first = stage.relay("first").start();
+    stage.held_by(&session, "first").await;
+    let second = stage.relay("second").start();
+    testing::eventually(LIMIT, "the second stands by", async || second.is_ready()).await;
+    let killed = Instant::now();
+    first.kill();
+    stage.held_by(&session, "second").await;
+    assert!(killed.elapsed() < Duration::from_secs(1), "taken over after {:?}", killed.elapsed());
+}
+
+#[tokio::test]
+async fn a_write_of_the_cursor_with_an_old_epoch_changes_nothing() {
+    let stage = Stage::new().await;
+    let session = stage.session().await;
+    let take = include_str!("../src/sql/take_lease.sql");
+    let taken = session.client.query_one(take, &[&"first", &1_i64]).await.expect("taken");
+    let old: i64 = taken.get(0);
+    let other = stage.session().await;
+    let taken = other.client.query_one(take, &[&"second", &60_000_i64]).await.expect("taken, since the first has expired");
+    assert_eq!(taken.get::<_, i64>(0), old + 1);
+    let sql = "WITH w AS (SELECT $1::bigint AS epoch)
+        UPDATE outbox.cursor AS c SET acked_seq = 99 FROM outbox.lease AS l, w WHERE c.epoch = w.epoch AND l.epoch = w.epoch";
+    assert_eq!(session.client.execute(sql, &[&old]).await.expect("an answer"), 0);
+    assert!(session.client.query_opt(take, &[&"third", &1_000_i64]).await.expect("an answer").is_none(), "a lease that holds is not taken");
+    let renew = include_str!("../src/sql/renew_lease.sql");
+    assert_eq!(session.client.execute(renew, &[&"first", &old, &1_000_i64]).await.expect("an answer"), 0);
+    assert_eq!(other.client.execute(renew, &[&"second", &(old + 1), &1_000_i64]).await.expect("an answer"), 1);
+}

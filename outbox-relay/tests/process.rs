@@ -1,0 +1,44 @@
+//! The process: it is ready, it ends when it is asked to, and it is quick.
+
+use std::time::{Duration, Instant};
+
+use idempo_devstack::testing;
+
+use crate::support::{LIMIT, Stage, dump};
+use crate::writers::write_some;
+
+#[tokio::test]
+async fn it_is_ready_relays_and_ends_in_order_giving_its_lease_back() {
+    let stage = Stage::new().await;
+    let session = stage.session().await;
+    let mut relay = stage.relay("relay").start();
+    testing::eventually(LIMIT, "the relay is ready", async || relay.is_ready()).await;
+    write_some(&session, 1, 1_000).await;
+    stage.relayed(&session).await;
+    testing::eventually(LIMIT, "its metrics say so", async || relay.metric("messaging_client_sent_messages_total") == Some(1_000.0)).await;
+    relay.signal("TERM");
+    assert_eq!(relay.ended().await, Some(0), "{}", relay.log());
+    let owner: Option<String> = session.client.query_one("SELECT owner FROM outbox.lease", &[]).await.expect("an answer").get(0);
+    assert_eq!(owner, None);
+    assert_eq!(dump(&stage.topic(), 12).await.len(), 1_000);
+}
+
+#[tokio::test]
+async fn a_doorbell_ends_the_wait_of_an_idle_relay() {
+    let stage = Stage::new().await;
+    let session = stage.session().await;
+    let relay = stage.relay("relay").start();
+    testing::eventually(LIMIT, "the relay is ready", async || relay.is_ready()).await;
+    let mut quickest = Duration::MAX;
+    for round in 1..=10 {
+        write_some(&session, 1, 1).await;
+        session.client.batch_execute("NOTIFY outbox").await.expect("rung");
+        let rung = Instant::now();
+        let sent = Some(f64::from(round));
+        testing::eventually(LIMIT, "the row is sent", async || relay.metric("messaging_client_sent_messages_total") == sent).await;
+        quickest = quickest.min(rung.elapsed());
+        // Long enough for the wait between two looks to be the longest.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert!(quickest < Duration::from_millis(50), "the quickest took {quickest:?}");
+}
