@@ -8,11 +8,13 @@ use axum::error_handling::HandleErrorLayer;
 use idempo_errors::{Class, Classified};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
+use tonic_reflection::server::Builder;
 use tower::{BoxError, ServiceBuilder};
 
 use crate::call::{self, CallLayer};
@@ -33,6 +35,9 @@ const PENDING_RESETS_MAX: usize = 64;
 const ERROR_RESETS_MAX: usize = 64;
 /// How long connections get to end after they are cut.
 const CUT: Duration = Duration::from_secs(1);
+
+/// The health service, as reflection lists it.
+const HEALTH: &str = <HealthServer<HealthService> as NamedService>::NAME;
 
 /// What a process serves.
 #[derive(Debug)]
@@ -170,6 +175,7 @@ pub async fn serve(
 /// The service's own methods behind the limit of calls at once; health and reflection answer even when that is reached.
 fn routes(config: &ServerConfig, service: Service, reporter: &HealthReporter) -> Result<Routes, Error> {
     let (domain, max_request_bytes) = (service.domain, config.max_request_bytes);
+    let names = service.names;
     let admitted = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(move |_overloaded: BoxError| ready(overloaded(domain))))
         .load_shed()
@@ -178,7 +184,13 @@ fn routes(config: &ServerConfig, service: Service, reporter: &HealthReporter) ->
         .map_future(move |handler| contain_panic(handler, domain))
         .service(service.routes.prepare());
 
-    let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(idempo_proto::DESCRIPTOR_SET);
+    // Every message can be looked up, events too; what is listed is what is served here.
+    let reflection = || {
+        let builder = Builder::configure()
+            .register_encoded_file_descriptor_set(idempo_proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        names.iter().copied().chain([HEALTH]).fold(builder, Builder::with_service_name)
+    };
     let platform = Routes::new(HealthServer::new(HealthService::from_health_reporter(reporter.clone())))
         .add_service(reflection().build_v1().map_err(Error::Descriptors)?)
         .add_service(reflection().build_v1alpha().map_err(Error::Descriptors)?);
