@@ -51,7 +51,12 @@ impl<I: InlineProjection> PostgresStore<I> {
     }
 
     async fn appender(&self) -> Result<Client, idempo_pg::Error> {
-        let kept = self.appenders.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = {
+            let mut kept = self.appenders.lock().unwrap_or_else(PoisonError::into_inner);
+            // One that was lost while it was idle is known to be, before anything is sent on it.
+            kept.retain(|client| !client.is_closed());
+            kept.pop()
+        };
         match kept {
             Some(client) => Ok(client),
             None => self.pool.get().await,
