@@ -115,7 +115,7 @@ impl Readiness {
                 && !stopping
                 && *known == State::Met
             {
-                warn!(service = self.list.service, condition = %name, %reason, "condition no longer met");
+                warn!(role = self.list.service, condition = %name, %reason, "condition no longer met");
             }
             *known = state;
         });

@@ -39,7 +39,8 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { format: LogFormat::Auto, filter: "info".to_owned() }
+        // The pool warns of each connection that is lost with its server; who needed the database says so once.
+        Self { format: LogFormat::Auto, filter: "info,deadpool.postgres=error".to_owned() }
     }
 }
 
