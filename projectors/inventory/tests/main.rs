@@ -5,6 +5,8 @@ mod fold;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod process;
+#[cfg(test)]
 mod queries;
 #[cfg(test)]
 mod sql;
