@@ -166,7 +166,7 @@ pub fn classify(status: &Status) -> Answer {
 
 /// Passes messages through as bytes.
 #[derive(Debug, Clone, Copy)]
-struct RawCodec;
+pub(crate) struct RawCodec;
 
 impl Codec for RawCodec {
     type Encode = Bytes;

@@ -2,6 +2,8 @@
 
 mod client;
 mod dice;
+#[cfg(test)]
+mod fake;
 mod inventory_moves;
 mod looks;
 mod malformed;

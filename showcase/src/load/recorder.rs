@@ -183,3 +183,66 @@ impl Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use idempo_proto::wallet::v1::{GrantFundsRequest, GrantFundsResponse};
+    use prost::Message as _;
+    use tonic::Status;
+
+    use super::*;
+    use crate::load::fake;
+
+    fn reply() -> Bytes {
+        let position = position::encode(&[(idempo_ids::StreamId::new(Uuid::from_bytes([1; 16])), 3)]);
+        GrantFundsResponse { position, ..GrantFundsResponse::default() }.encode_to_vec().into()
+    }
+
+    fn sending() -> Sending {
+        Sending {
+            method: Method::GrantFunds,
+            key: Some(Uuid::from_bytes([9; 16])),
+            request: GrantFundsRequest { amount: 5, ..GrantFundsRequest::default() }.encode_to_vec().into(),
+            expected: Expected::Applied,
+            purpose: Purpose::First,
+            patience: Patience::Enough,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_same_bytes_are_sent_again_until_the_answer_is_definite() {
+        let answers = [Err(Status::unavailable("away")), Err(Status::resource_exhausted("full")), Ok(reply())];
+        let (line, received) = fake::serve(answers).await;
+        let progress = Arc::new(Progress::default());
+        let mut recorder = Recorder::new(0, line, Instant::now(), progress.clone());
+        let answer = recorder.settle(&sending()).await;
+        assert_eq!(answer, Answer::Replied { reply: reply(), replayed: false });
+        assert_eq!(*received.lock().expect("no test panicked"), vec![sending().request; 3]);
+        let purposes: Vec<Purpose> = recorder.history.attempts.iter().map(|attempt| attempt.purpose).collect();
+        assert_eq!(purposes, vec![Purpose::First, Purpose::Retry, Purpose::Retry]);
+        let positions: Vec<usize> = recorder.history.attempts.iter().map(|attempt| attempt.position.len()).collect();
+        assert_eq!(positions, vec![0, 0, 1]);
+        assert_eq!(progress.settled(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_not_sent_again() {
+        let (line, received) = fake::serve([Err(Status::failed_precondition("no"))]).await;
+        let mut recorder = Recorder::new(0, line, Instant::now(), Arc::new(Progress::default()));
+        assert!(matches!(recorder.settle(&sending()).await, Answer::Refused { .. }));
+        assert_eq!(received.lock().expect("no test panicked").len(), 1);
+    }
+
+    #[tokio::test]
+    async fn twins_are_both_written_down_and_count_once() {
+        let (line, received) = fake::serve([Ok(reply())]).await;
+        let progress = Arc::new(Progress::default());
+        let mut recorder = Recorder::new(0, line, Instant::now(), progress.clone());
+        recorder.settle_twins(&sending()).await;
+        assert_eq!(received.lock().expect("no test panicked").len(), 2);
+        let mut purposes: Vec<Purpose> = recorder.history.attempts.iter().map(|attempt| attempt.purpose).collect();
+        purposes.sort_by_key(|purpose| *purpose != Purpose::First);
+        assert_eq!(purposes, vec![Purpose::First, Purpose::Twin]);
+        assert_eq!(progress.settled(), 1);
+    }
+}

@@ -230,6 +230,9 @@ impl World {
         self.gone.extend(old_name);
         match self.own_place(to) {
             Some(player) => {
+                // It may have been there before: what is gone now is there again.
+                let name = format!("players/{to}/items/{item_id}");
+                self.gone.retain(|gone| *gone != name);
                 if let Some(piece) = self.pieces.get_mut(at) {
                     piece.player = player;
                     piece.hop += 1;
@@ -279,6 +282,15 @@ mod tests {
         world.learn_piece_moved("sword", stranger);
         assert!(world.pieces.is_empty());
         assert_eq!(world.gone.len(), 1);
+    }
+
+    #[test]
+    fn a_piece_that_comes_back_is_not_gone_any_more() {
+        let mut world = world();
+        let (first, second) = (world.player_id(0), world.player_id(1));
+        world.learn_piece_moved("sword", second);
+        world.learn_piece_moved("sword", first);
+        assert_eq!(world.gone, vec![format!("players/{second}/items/sword")]);
     }
 
     #[test]
