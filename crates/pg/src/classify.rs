@@ -75,10 +75,20 @@ pub fn classify(error: tokio_postgres::Error) -> Error {
 
 /// Says what follows from an error while connecting: nothing was sent, so nothing is unknown.
 pub(crate) fn classify_connect(error: tokio_postgres::Error) -> Error {
-    match error.as_db_error().map(|db| kind(db.code().code())) {
+    match error.as_db_error().map(|db| connect_kind(db.code().code())) {
         Some(Kind::Refused) => Error::Refused(error),
-        Some(Kind::Data | Kind::Constraint) => Error::Config(connect_text(&error)),
+        Some(Kind::Data) => Error::Config(connect_text(&error)),
         _ => Error::Unavailable(Some(error)),
+    }
+}
+
+/// What a SQLSTATE means for whoever connects. A database that is not in the state for it (class 55: it takes no connections for now, as
+/// while it is renamed or copied) may be so soon; for a statement the same class is a defect of ours.
+fn connect_kind(sqlstate: &str) -> Kind {
+    match kind(sqlstate) {
+        Kind::Refused => Kind::Refused,
+        Kind::Data | Kind::Constraint if !sqlstate.starts_with("55") => Kind::Data,
+        _ => Kind::Unavailable,
     }
 }
 
@@ -102,6 +112,17 @@ mod tests {
         assert_eq!(kind("42P01"), Kind::Data);
         assert_eq!(kind("42501"), Kind::Refused);
         assert_eq!(kind("XX001"), Kind::Data);
+    }
+
+    #[test]
+    fn a_database_that_takes_no_connection_now_is_unavailable_and_not_a_mistake_in_the_settings() {
+        for sqlstate in ["55000", "55006", "57P03", "57P01", "53300", "53200", "08004"] {
+            assert_eq!(connect_kind(sqlstate), Kind::Unavailable, "{sqlstate}");
+        }
+        assert_eq!(connect_kind("28P01"), Kind::Refused);
+        assert_eq!(connect_kind("3D000"), Kind::Refused);
+        assert_eq!(connect_kind("22023"), Kind::Data, "a session setting with a bad value");
+        assert_eq!(kind("55000"), Kind::Data);
     }
 
     #[test]

@@ -99,6 +99,17 @@ async fn a_database_that_is_away_is_unavailable_and_a_stranger_is_refused() -> R
 }
 
 #[tokio::test]
+async fn a_database_that_takes_no_connections_for_now_is_unavailable() -> Result<()> {
+    let database = testing::empty_database().await;
+    let elsewhere = client(&testing::cluster().superuser("postgres")).await?;
+    elsewhere.batch_execute(&format!("ALTER DATABASE \"{}\" WITH ALLOW_CONNECTIONS false", database.name())).await?;
+    let Err(error) = client(&database.superuser()).await else { anyhow::bail!("it takes no connections") };
+    assert!(matches!(&error, Error::Unavailable(Some(_))), "{error:?}");
+    assert_eq!(error.sqlstate(), Some("55000"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_role_connects_only_where_it_was_let_in() -> Result<()> {
     let database = testing::empty_database().await;
     // On a cluster with passwords the superuser stands in for the role, and this can't be seen.
