@@ -3,8 +3,14 @@
 //! A decider has no clock, no randomness and no IO; what it needs of them comes in [`Context`]. Replaying a stream through
 //! [`Decider::evolve`] gives the same state each time, on every machine. A refusal is an answer, not an error.
 
-use idempo_ids::{CommandId, Uuid, derive};
+mod reason;
+mod recent;
+
 pub use jiff::Timestamp;
+pub use reason::Reason;
+pub use recent::{Memory, Recent};
+
+use idempo_ids::{CommandId, Uuid, derive};
 use smallvec::SmallVec;
 
 /// The most streams that one command touches.

@@ -18,4 +18,5 @@
 pub mod inventory;
 pub mod item_type;
 pub mod portion;
-pub mod reason;
+
+pub use idempo_decider::Reason;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use idempo_decider::Decider as _;
 use idempo_ids::{ItemId, PlayerId, ReservationId, Uuid};
+use idempo_inventory_domain::Reason;
 use idempo_inventory_domain::inventory::{Action, Command, Event, Inventory, ItemSelection, ReservationLookup, Rules, TransferSelection};
 use idempo_inventory_domain::item_type::{ItemKind, ItemTypeId};
 use idempo_inventory_domain::portion::Portion;
-use idempo_inventory_domain::reason::Reason;
 use jiff::SignedDuration;
 use proptest::prelude::*;
 

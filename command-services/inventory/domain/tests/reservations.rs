@@ -1,10 +1,10 @@
 use idempo_decider::Timestamp;
 use idempo_ids::{PlayerId, ReservationId};
+use idempo_inventory_domain::Reason;
 use idempo_inventory_domain::inventory::{
     Action, Capacity, Command, Ending, Event, ItemSelection, OPEN_RESERVATIONS_MAX, RECENT_MAX, RESERVATION_TTL_MAX_MS,
     RESERVATION_TTL_MIN_MS, Rejection, ReservationLookup, Resource,
 };
-use idempo_inventory_domain::reason::Reason;
 use jiff::SignedDuration;
 
 use crate::scenario::{

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use idempo_decider::{Context, Decider as _, States, Timestamp};
 use idempo_ids::{CommandId, ItemId, PlayerId, ReservationId, TransferId, Uuid};
+use idempo_inventory_domain::Reason;
 use idempo_inventory_domain::inventory::{Action, Command, Event, Inventory, ItemSelection, Rejection, Rules, StackSelection};
 use idempo_inventory_domain::item_type::{ItemKind, ItemTypeId, Weapon};
 use idempo_inventory_domain::portion::Portion;
-use idempo_inventory_domain::reason::Reason;
 use jiff::SignedDuration;
 
 pub(crate) const ANN: PlayerId = PlayerId::new(Uuid::from_u128(0xa));

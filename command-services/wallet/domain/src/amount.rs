@@ -1,7 +1,5 @@
 //! What is counted, and how much of it.
 
-use std::sync::Arc;
-
 use idempo_ids::PlayerId;
 
 /// What a wallet holds. Integers in the asset's minor unit.
@@ -59,29 +57,6 @@ impl Amount {
     }
 }
 
-/// Why something is done, at most [`Reason::MAX_CHARS`] characters. Cheap to clone: states that hold it are cloned often.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reason(Option<Arc<str>>);
-
-impl Reason {
-    /// The longest reason, in characters.
-    pub const MAX_CHARS: usize = 128;
-
-    /// The reason, or `None` where it is too long.
-    #[must_use]
-    pub fn new(text: &str) -> Option<Self> {
-        // A character takes at most four bytes, so most texts need no count.
-        let fits = text.len() <= Self::MAX_CHARS || text.chars().count() <= Self::MAX_CHARS;
-        fits.then(|| Self((!text.is_empty()).then(|| Arc::from(text))))
-    }
-
-    /// The text; empty where no reason was given.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        self.0.as_deref().unwrap_or_default()
-    }
-}
-
 /// How much of one asset a wallet has. `0 <= held <= posted`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Balance {
@@ -131,12 +106,5 @@ mod tests {
         assert_eq!(Amount::new(Amount::MAX).map(Amount::get), Some(Amount::MAX));
         assert_eq!(Amount::new(1_000_000_000_000_001), None);
         assert_eq!(Amount::new(i64::MAX), None);
-    }
-
-    #[test]
-    fn a_reason_is_counted_in_characters() {
-        assert!(Reason::new(&"ä".repeat(128)).is_some());
-        assert!(Reason::new(&"ä".repeat(129)).is_none());
-        assert_eq!(Reason::new("").map(|reason| reason.as_str().len()), Some(0));
     }
 }

@@ -1,8 +1,9 @@
 //! What can be asked of a wallet.
 
+use idempo_decider::Reason;
 use idempo_ids::{HoldId, PlayerId, TransactionId};
 
-use crate::amount::{Amount, Asset, Party, Reason};
+use crate::amount::{Amount, Asset, Party};
 use crate::wallet::Resolution;
 
 /// A command, addressed to one wallet.

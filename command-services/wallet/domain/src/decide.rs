@@ -1,12 +1,11 @@
 //! The decider of wallets.
 
-use idempo_decider::{Context, Decider, Decision, States, Timestamp};
+use idempo_decider::{Context, Decider, Decision, Memory, Reason, States, Timestamp};
 use idempo_ids::{HoldId, PlayerId, TransactionId};
 
-use crate::amount::{Amount, Asset, Party, Reason, SystemAccount};
+use crate::amount::{Amount, Asset, Party, SystemAccount};
 use crate::command::{Action, Command, HoldLookup};
 use crate::event::Event;
-use crate::recent::Memory;
 use crate::rejection::{Rejection, Side};
 use crate::reversal::{reverse, room};
 use crate::wallet::{Hold, Resolution, Wallet};

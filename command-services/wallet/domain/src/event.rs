@@ -1,9 +1,9 @@
 //! What can happen to a wallet. Each event is on the stream of one wallet.
 
-use idempo_decider::Timestamp;
+use idempo_decider::{Reason, Timestamp};
 use idempo_ids::{HoldId, PlayerId, TransactionId};
 
-use crate::amount::{Amount, Asset, Party, Reason, SystemAccount};
+use crate::amount::{Amount, Asset, Party, SystemAccount};
 
 /// What happened to one wallet.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,16 +15,15 @@ mod amount;
 mod command;
 mod decide;
 mod event;
-mod recent;
 mod rejection;
 mod reversal;
 mod wallet;
 
-pub use amount::{Amount, Asset, Balance, Party, Reason, SystemAccount};
+pub use amount::{Amount, Asset, Balance, Party, SystemAccount};
 pub use command::{Action, Command, HoldLookup, Original, Reversal, ReversalLookup, Shortfall};
 pub use decide::Rules;
 pub use event::Event;
-pub use recent::Recent;
+pub use idempo_decider::Reason;
 pub use rejection::{Rejection, Side};
 pub use wallet::{Hold, Opening, Resolution, Wallet};
 

@@ -1,12 +1,11 @@
 //! Reversing a transaction: the same amount, the other way.
 
-use idempo_decider::{Context, Decision, States};
+use idempo_decider::{Context, Decision, Memory, States};
 use idempo_ids::TransactionId;
 
 use crate::amount::{Amount, Asset, Party};
 use crate::command::{Original, Reversal, Shortfall};
 use crate::event::Event;
-use crate::recent::Memory;
 use crate::rejection::{Rejection, Side};
 use crate::wallet::Wallet;
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use idempo_decider::Timestamp;
+use idempo_decider::{Reason, Recent, Timestamp};
 use idempo_ids::{HoldId, PlayerId, TransactionId};
 
-use crate::amount::{Amount, Asset, Balance, Reason};
+use crate::RECENT_MAX;
+use crate::amount::{Amount, Asset, Balance};
 use crate::event::Event;
-use crate::recent::Recent;
 
 /// A wallet's state. The default is that of a wallet that was never opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub struct Wallet {
     stamp: Balance,
     holds: BTreeMap<HoldId, Hold>,
     last_resolved: Option<(HoldId, Hold)>,
-    pub(crate) resolutions: Recent<HoldId, Resolution>,
-    pub(crate) reversals: Recent<TransactionId, ()>,
+    pub(crate) resolutions: Recent<HoldId, Resolution, RECENT_MAX>,
+    pub(crate) reversals: Recent<TransactionId, (), RECENT_MAX>,
 }
 
 /// Whose wallet it is and since when.

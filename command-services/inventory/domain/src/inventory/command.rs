@@ -1,10 +1,10 @@
 //! What can be asked of an inventory.
 
+use idempo_decider::Reason;
 use idempo_ids::{ItemId, PlayerId, ReservationId};
 
 use super::state::Ending;
 use crate::item_type::{ItemKind, ItemTypeId};
-use crate::reason::Reason;
 
 /// A command, addressed to one inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,18 +3,16 @@
 //! An equipped item can't be reserved, sent or consumed until it is put away: otherwise a player's weapon would vanish, or be promised to
 //! somebody else, under a match that counts on it.
 
-use idempo_decider::{Context, Decider, Decision, States, Timestamp};
+use idempo_decider::{Context, Decider, Decision, Memory, Reason, States, Timestamp};
 use idempo_ids::{ItemId, PlayerId, ReservationId, TransferId};
 
 use super::command::{Action, Command, ItemSelection, ReservationLookup, StackSelection, TransferSelection};
 use super::event::Event;
-use super::recent::Memory;
 use super::rejection::{Capacity, Rejection, Resource};
 use super::state::{Ending, Inventory, OwnedItem, Reservation};
 use super::{RESERVATION_TTL_MAX_MS, RESERVATION_TTL_MIN_MS};
 use crate::item_type::{ItemKind, ItemTypeId};
 use crate::portion::{Portion, QUANTITY_MAX};
-use crate::reason::Reason;
 
 /// The rules of inventories.
 #[derive(Debug)]

@@ -1,11 +1,10 @@
 //! What can happen to an inventory. Each event is on the stream of one inventory.
 
-use idempo_decider::Timestamp;
+use idempo_decider::{Reason, Timestamp};
 use idempo_ids::{ItemId, PlayerId, ReservationId, TransferId};
 
 use crate::item_type::ItemTypeId;
 use crate::portion::Portion;
-use crate::reason::Reason;
 
 /// What happened to one inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]

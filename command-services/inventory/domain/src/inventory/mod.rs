@@ -3,14 +3,12 @@
 mod command;
 mod decide;
 mod event;
-mod recent;
 mod rejection;
 mod state;
 
 pub use command::{Action, Command, ItemSelection, ReservationLookup, StackSelection, TransferSelection};
 pub use decide::Rules;
 pub use event::Event;
-pub use recent::Recent;
 pub use rejection::{Capacity, Rejection, Resource};
 pub use state::{Ending, Inventory, OwnedItem, Reservation, Shared, Stack};
 

@@ -1,11 +1,11 @@
 //! What the events of an inventory's stream add up to.
 
-use idempo_decider::Timestamp;
+use idempo_decider::{Recent, Timestamp};
 use idempo_ids::{ItemId, ReservationId};
 use rpds::RedBlackTreeMapSync;
 
+use super::RECENT_MAX;
 use super::event::Event;
-use super::recent::Recent;
 use crate::item_type::ItemTypeId;
 use crate::portion::Portion;
 
@@ -24,7 +24,7 @@ pub struct Inventory {
     stacks: Shared<ItemTypeId, Stack>,
     reservations: Shared<ReservationId, Reservation>,
     last_ended: Option<(ReservationId, Reservation)>,
-    pub(super) endings: Recent<ReservationId, Ending>,
+    pub(super) endings: Recent<ReservationId, Ending, RECENT_MAX>,
     equipped: Option<ItemId>,
 }
 

@@ -7,7 +7,7 @@ use idempo_ids::{ItemId, PlayerId, ReservationId, TransferId, Uuid};
 use idempo_inventory_domain::inventory::Event;
 use idempo_inventory_domain::item_type::ItemTypeId;
 use idempo_inventory_domain::portion::{Portion, QUANTITY_MAX};
-use idempo_inventory_domain::reason::Reason;
+use idempo_inventory_domain::Reason;
 use idempo_proto::event::v1 as message;
 use idempo_proto::event::v1::event_envelope::Data;
 use idempo_rpc::timestamp;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// Why something is done, at most [`Reason::MAX_CHARS`] characters. Cheap to clone.
+/// Why something is done, at most [`Reason::MAX_CHARS`] characters. Cheap to clone: states that hold it are cloned often.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reason(Option<Arc<str>>);
 
