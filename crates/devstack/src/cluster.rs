@@ -1,6 +1,7 @@
 //! A PostgreSQL cluster as its superuser sees it: roles, databases, migrations.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use idempo_pg::Config;
@@ -10,6 +11,9 @@ use url::Url;
 
 /// A statement of ours on the cluster may take this long, in milliseconds: copying a template waits for its readers.
 const STATEMENT_TIMEOUT_MS: u64 = 60_000;
+
+/// Where PostgreSQL listens when a URL does not say.
+const PORT: u16 = 5_432;
 
 /// A cluster, by a superuser's URL of one of its databases.
 #[derive(Clone)]
@@ -27,6 +31,22 @@ impl Cluster {
         let superuser = Url::parse(superuser_url).context("the database URL is not a URL")?;
         anyhow::ensure!(superuser.has_host(), "the database URL names no host");
         Ok(Self { superuser })
+    }
+
+    /// Where the server listens, `host:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.superuser.host_str().unwrap_or_default(), self.superuser.port().unwrap_or(PORT))
+    }
+
+    /// The same cluster, reached at another address.
+    #[must_use]
+    pub(crate) fn at(mut self, address: SocketAddr) -> Self {
+        // Refused only for URLs without a host, which `new` does not let in.
+        if self.superuser.set_ip_host(address.ip()).is_err() || self.superuser.set_port(Some(address.port())).is_err() {
+            tracing::error!("a URL with a host takes an address");
+        }
+        self
     }
 
     /// The superuser's configuration for a database.
@@ -126,6 +146,14 @@ mod tests {
     fn a_role_logs_in_itself_where_no_password_is_asked() {
         let cluster = Cluster::new("postgres://postgres@127.0.0.1:5433/postgres").expect("a URL");
         assert_eq!(cluster.role("wallet_db", "idempo_wallet").url.masked(), "postgres://idempo_wallet@127.0.0.1:5433/wallet_db");
+    }
+
+    #[test]
+    fn a_cluster_that_is_reached_elsewhere_keeps_everything_else() {
+        let cluster = Cluster::new("postgres://postgres@localhost/postgres").expect("a URL");
+        assert_eq!(cluster.address(), "localhost:5432");
+        let elsewhere = cluster.at(([127, 0, 0, 1], 7_000).into());
+        assert_eq!(elsewhere.role("wallet_db", "idempo_wallet").url.masked(), "postgres://idempo_wallet@127.0.0.1:7000/wallet_db");
     }
 
     #[test]

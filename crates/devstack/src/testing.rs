@@ -4,6 +4,10 @@
 //! it can't do its work: it is for tests only.
 #![expect(clippy::panic, clippy::expect_used, reason = "for tests, which fail by panicking")]
 
+mod proxy;
+
+pub use proxy::Proxy;
+
 use std::env;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -68,6 +72,12 @@ impl TestDatabase {
     #[must_use]
     pub fn config(&self, role: &str) -> Config {
         self.cluster.role(&self.name, role)
+    }
+
+    /// The configuration of a role for this database, reached through `proxy`, which stands before the cluster ([`Cluster::address`]).
+    #[must_use]
+    pub fn config_through(&self, proxy: &Proxy, role: &str) -> Config {
+        self.cluster.clone().at(proxy.address()).role(&self.name, role)
     }
 
     /// The superuser's configuration for this database.

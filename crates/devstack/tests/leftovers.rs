@@ -84,7 +84,7 @@ async fn nothing_is_left_when_the_stack_is_killed() -> Result<()> {
     stack.wait()?;
     eventually(LIMIT, "no server and no command runs any more", async || own.iter().all(|pid| !runs(*pid))).await;
     for orphan in family.difference(&own) {
-        let _ = Command::new("kill").arg(orphan.to_string()).status();
+        let _ = Command::new("sh").args(["-c", &format!("kill {orphan}")]).status();
     }
     Ok(())
 }
