@@ -14,6 +14,9 @@ use tracing::{Instrument as _, debug, info_span, warn};
 
 use super::{OnEnd, Restart, Task, Tasks};
 
+/// Times a task ended by itself and was started again.
+const RESTARTS: &str = "idempo_task_restarts_total";
+
 /// Runs a task once.
 pub(super) async fn once<Run>(tasks: Tasks, task: Task, cancel: CancellationToken, run: Run)
 where
@@ -56,7 +59,8 @@ where
             return tasks.fail(&task.name, error.context(format!("started again {attempts} times in a row")));
         }
         attempts = attempts.saturating_add(1);
-        metrics::counter!("idempo_task_restarts_total", "task" => task.name.clone()).increment(1);
+        metrics::describe_counter!(RESTARTS, "Times a task ended by itself and was started again.");
+        metrics::counter!(RESTARTS, "task" => task.name.clone()).increment(1);
         let delay = delays.next().unwrap_or(Duration::from_millis(restart.max_delay_ms));
         warn!(task = %task.name, error = format!("{error:#}"), attempts, ?delay, "task ended; starting it again");
         let _ = cancel.run_until_cancelled(sleep(delay)).await;
