@@ -190,7 +190,7 @@ RETURNS integer[] LANGUAGE sql STABLE AS $$
     FROM unnest(c_key, c_scope) WITH ORDINALITY AS c (key, scope, command)
     WHERE NOT c.command = ANY (failed) AND NOT EXISTS (
         SELECT FROM es.command_dedup AS d
-        WHERE d.key = c.key AND d.scope = c.scope AND d.xmin = pg_current_xact_id()::xid
+        WHERE d.key = c.key AND d.scope = c.scope AND d.xmin = pg_current_xact_id_if_assigned()::xid
     )
 $$;
 
@@ -206,7 +206,7 @@ BEGIN
     DELETE FROM es.command_dedup AS d
     USING unnest(c_key, c_scope) WITH ORDINALITY AS c (key, scope, command)
     WHERE d.key = c.key AND d.scope = c.scope AND c.command = ANY (failed) AND NOT c.command = ANY (taken)
-        AND d.xmin = pg_current_xact_id()::xid;
+        AND d.xmin = pg_current_xact_id_if_assigned()::xid;
 
     -- The streams that this batch has locked go to where the commands that did not fail leave them. Those that it has only looked at, for a
     -- refusal, may have been moved on by others since.
@@ -251,7 +251,9 @@ $$;
 -- Why it can't deadlock with another batch: rows are locked in three steps that every batch takes in the same order (new streams by id,
 -- streams by id, keys in order), and a batch in a later step never waits for one in an earlier step.
 -- Why order holds for the relay: numbers are drawn in the last step, when the rows of all streams are locked.
--- Why a refusal needs no lock: it adds nothing, and it was true when its streams' versions were read here.
+-- Why a refusal needs no lock: it adds nothing, and it was true when its streams' versions were read here. A command that adds events to some
+-- of its streams and only looks at others holds the first alone: the others may have moved on when it commits.
+-- A batch waits 1 s for a lock at most. Then its commands come one by one, and only the one that needs the lock waits longer.
 CREATE FUNCTION es.append(
     c_scope bytea[], c_key uuid[], c_fingerprint bytea[], c_outcome smallint[], c_reply bytea[],
     s_id uuid[], s_category smallint[], s_key uuid[], s_expected bigint[], s_final bigint[],
@@ -259,7 +261,7 @@ CREATE FUNCTION es.append(
     e_command integer[], e_stream uuid[], e_version bigint[], e_id uuid[], e_type smallint[],
     e_topic smallint[], e_key uuid[], e_headers bytea[], e_envelope bytea[]
 ) RETURNS es.exception_row[] LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET enable_hashjoin = off SET enable_mergejoin = off
+SET search_path = pg_catalog, pg_temp SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 AS $$
 DECLARE
     begun uuid[] := '{}';
@@ -271,6 +273,10 @@ DECLARE
     claimed integer;
     target smallint;
 BEGIN
+    IF cardinality(c_key) > 1 AND current_setting('lock_timeout')::interval NOT BETWEEN '1 millisecond' AND '1 second' THEN
+        PERFORM set_config('lock_timeout', '1s', true);
+    END IF;
+
     -- Streams that begin here. Whoever races for the same one waits, and then finds it begun.
     IF 0 = ANY (s_expected) THEN
         WITH b AS (
@@ -284,7 +290,8 @@ BEGIN
         SELECT coalesce(array_agg(b.stream_id), '{}') INTO begun FROM b;
     END IF;
 
-    -- Version check and advance in one. Joins other than the nested loop are off, so rows are locked in the order of s_id.
+    -- Version check and advance in one. Only a nested loop from s_id into the index is left to the planner, whatever it knows of the tables, so
+    -- rows are locked in the order of s_id.
     WITH m AS (
         UPDATE es.streams AS x SET version = s.final
         FROM unnest(s_id, s_expected, s_final) AS s (id, expected, final)
@@ -392,9 +399,10 @@ AS $$
     SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
--- Forgets the idempotency keys of whole weeks that ended before `before`; returns how many weeks.
+-- Forgets the idempotency keys of whole weeks that ended before `before`; returns how many weeks. Appends wait behind the lock that it waits
+-- for, so it soon fails with lock_not_available where a transaction that claimed a key still runs.
 CREATE FUNCTION es.drop_dedup_partitions(before timestamptz) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms'
 AS $$
 DECLARE
     part record;

@@ -9,4 +9,5 @@
 mod conformance;
 mod differential;
 mod executor;
+mod locks;
 mod support;

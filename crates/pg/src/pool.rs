@@ -76,6 +76,12 @@ impl Pool {
         Ok(())
     }
 
+    /// How many connections the pool may have.
+    #[must_use]
+    pub fn max_connections(&self) -> usize {
+        self.inner.status().max_size
+    }
+
     /// Closes the pool: idle connections at once, the others when they come back. Later calls of [`Pool::get`] fail.
     pub fn close(&self) {
         self.inner.close();

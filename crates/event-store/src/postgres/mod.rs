@@ -27,8 +27,12 @@ use parameters::{Columns, stored_version};
 const PARTITION_WEEKS_AHEAD: i64 = 2;
 const WEEK_MS: i64 = 7 * 24 * 3_600 * 1_000;
 
-/// How many connections appends keep out of the pool. The rest of the pool stays for everything else.
+/// How many connections appends keep out of the pool at most.
 const APPENDERS_KEPT_MAX: usize = 3;
+/// They keep at most this share of the pool, as a divisor. The rest stays for everything else, which may be another store.
+const APPENDERS_POOL_SHARE: usize = 4;
+/// How often appends use a connection before the pool gets it back, which replaces those that have become old.
+const APPENDER_USES_MAX: u32 = 10_000;
 
 /// Status of a row of `es.append` for a command whose key was bound before.
 const STATUS_TAKEN: i16 = 1;
@@ -37,36 +41,46 @@ const STATUS_TAKEN: i16 = 1;
 #[derive(Debug)]
 pub struct PostgresStore<I> {
     pool: Pool,
-    /// Connections that appends use again and again, without the pool's clean-up in between; at most [`APPENDERS_KEPT_MAX`].
-    appenders: Mutex<Vec<Client>>,
+    /// Connections that appends use again and again, without the pool's clean-up in between.
+    appenders: Mutex<Vec<Appender>>,
+    appenders_max: usize,
     doorbell: Doorbell,
     inline: PhantomData<fn() -> I>,
+}
+
+#[derive(Debug)]
+struct Appender {
+    client: Client,
+    /// How often it was used.
+    uses: u32,
 }
 
 impl<I: InlineProjection> PostgresStore<I> {
     /// A store over `pool`. Its database is migrated.
     #[must_use]
     pub fn new(pool: Pool) -> Self {
-        Self { pool, appenders: Mutex::default(), doorbell: Doorbell::default(), inline: PhantomData }
+        let appenders_max = (pool.max_connections() / APPENDERS_POOL_SHARE).min(APPENDERS_KEPT_MAX);
+        Self { pool, appenders: Mutex::default(), appenders_max, doorbell: Doorbell::default(), inline: PhantomData }
     }
 
-    async fn appender(&self) -> Result<Client, idempo_pg::Error> {
+    async fn appender(&self) -> Result<Appender, idempo_pg::Error> {
         let kept = {
             let mut kept = self.appenders.lock().unwrap_or_else(PoisonError::into_inner);
             // One that was lost while it was idle is known to be, before anything is sent on it.
-            kept.retain(|client| !client.is_closed());
+            kept.retain(|appender| !appender.client.is_closed());
             kept.pop()
         };
         match kept {
-            Some(client) => Ok(client),
-            None => self.pool.get().await,
+            Some(appender) => Ok(appender),
+            None => Ok(Appender { client: self.pool.get().await?, uses: 0 }),
         }
     }
 
-    fn keep(&self, client: Client) {
+    fn keep(&self, mut appender: Appender) {
+        appender.uses += 1;
         let mut kept = self.appenders.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < APPENDERS_KEPT_MAX {
-            kept.push(client);
+        if kept.len() < self.appenders_max && appender.uses < APPENDER_USES_MAX {
+            kept.push(appender);
         }
     }
 
@@ -77,7 +91,7 @@ impl<I: InlineProjection> PostgresStore<I> {
 }
 
 /// Makes sure that keys made from the oldest that is remembered to some weeks ahead have a place, and forgets those before. To be run before a
-/// service takes commands, and then at least once a week.
+/// service takes commands, and then at least once a week. Old keys are kept until the next time where forgetting them would hold up appends.
 ///
 /// # Errors
 /// Where the database is away.
@@ -93,7 +107,12 @@ pub async fn maintain_key_partitions(pool: &Pool, clock: &SharedClock) -> Result
         week += WEEK_MS;
     }
     let drop = client.prepare_cached(include_str!("../sql/drop_dedup_partitions.sql")).await.map_err(idempo_pg::classify)?;
-    client.execute(&drop, &[&at(now - memory - WEEK_MS)]).await.map_err(idempo_pg::classify)?;
+    match client.execute(&drop, &[&at(now - memory - WEEK_MS)]).await.map_err(idempo_pg::classify) {
+        Err(idempo_pg::Error::Contention(_)) => tracing::debug!("old idempotency keys are kept for now, their table is in use"),
+        dropped => {
+            dropped?;
+        }
+    }
     Ok(())
 }
 
@@ -109,11 +128,12 @@ impl<I: InlineProjection> Store for PostgresStore<I> {
         let mut parameters = columns.into_parameters();
         parameters.extend(I::parameters(batch.rows));
         let references: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|parameter| &**parameter as &(dyn ToSql + Sync)).collect();
-        let client = self.appender().await.map_err(before_sending)?;
+        let appender = self.appender().await.map_err(before_sending)?;
+        let client = &appender.client;
         let statement = client.prepare_cached(I::statement()).await.map_err(|error| before_sending(idempo_pg::classify(error)))?;
         let rows = client.query(&statement, &references).await.map_err(|error| after_sending(idempo_pg::classify(error)))?;
         // Only a connection whose statement succeeded is used again: it is outside any transaction and has no state.
-        self.keep(client);
+        self.keep(appender);
         let mut results = vec![CommandResult::Appended; commands];
         for row in rows {
             read_exception(&row, &mut results).map_err(|error| after_sending(idempo_pg::classify(error)))?;
