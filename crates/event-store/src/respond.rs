@@ -39,6 +39,11 @@ fn mark(metadata: &mut tonic::metadata::MetadataMap, replayed: bool) {
     }
 }
 
+/// The stored status of a command whose key was too old when it was first seen.
+pub(crate) fn key_expired(domain: &str) -> Bytes {
+    refusal::request_id_expired(domain).encode()
+}
+
 /// The stored status of a command whose etag is not the stream's version.
 pub(crate) fn etag_mismatch(domain: &str, current: u64) -> Bytes {
     refusal::etag_mismatch(domain, current).encode()

@@ -9,6 +9,9 @@ use smallvec::SmallVec;
 use crate::domain::StreamTarget;
 use crate::submission::IdempotencyKey;
 
+/// The most events that come back with the conflicts of one batch.
+pub const SINCE_EVENTS_MAX: usize = 256;
+
 /// The most events that one call of [`Store::load`] returns.
 pub const LOAD_EVENTS_MAX: usize = 4_096;
 
@@ -168,7 +171,8 @@ pub enum CommandResult {
     Taken(Settled),
     /// A stream it was decided on has moved on; nothing of it is stored, and its key is not bound by it.
     Conflict {
-        /// Events that were appended since, as far as they were at hand: for each stream from the expected version on, without gaps.
+        /// Events that were appended since, as far as they were at hand: for each stream from the expected version on, without gaps. Where a
+        /// batch has [`SINCE_EVENTS_MAX`] of them or more, there may be others.
         since: Vec<StoredEvent>,
     },
 }

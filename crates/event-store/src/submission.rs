@@ -12,7 +12,8 @@ use crate::domain::StreamTarget;
 pub struct Submission<C> {
     /// What is asked.
     pub command: C,
-    /// The streams it names, 1 to [`idempo_decider::COMMAND_STREAMS_MAX`], without repetition; the one it is addressed to comes first.
+    /// The streams it names, 1 to [`idempo_decider::COMMAND_STREAMS_MAX`], without repetition; the one it is addressed to comes first. Those
+    /// that it adds no event to are checked to be at the version it was decided on, but not held there until it commits.
     pub streams: SmallVec<[StreamTarget; 2]>,
     /// Its idempotency key.
     pub key: IdempotencyKey,
@@ -50,7 +51,7 @@ pub struct IdempotencyKey {
     pub scope: [u8; 16],
     /// The key: a UUIDv7.
     pub key: Uuid,
-    /// A digest for each field of the request; see [`crate::fingerprint`].
+    /// A digest for each field of the request; see [`idempo_rpc::fingerprint`].
     pub fingerprint: Bytes,
 }
 
@@ -95,7 +96,8 @@ pub enum Outcome {
         /// The numbers of the request's fields that differ, ascending; at least one.
         fields: Vec<u32>,
     },
-    /// Nothing is stored under the key, and it is too old, or too far ahead of our clock, to be taken now. Nothing changed.
+    /// Nothing is stored under the key, and it is older than keys are remembered, or too far ahead of our clock. Nothing changed. One that is
+    /// only too old to be taken is bound to its refusal, and comes as [`Outcome::Refused`].
     KeyOutOfWindow,
 }
 
@@ -114,6 +116,9 @@ pub enum Error {
     /// A stored event can't be read, or an invariant of the store is broken.
     #[error("the event store holds something that can't be read")]
     Corrupt,
+    /// The submission names no stream, too many, or one twice: a defect of the service that made it. Nothing changed.
+    #[error("the submission names its streams wrongly")]
+    Malformed,
 }
 
 impl Classified for Error {
@@ -121,7 +126,7 @@ impl Classified for Error {
         match self {
             Self::Unavailable | Self::Contended => Class::Unavailable,
             Self::Overloaded => Class::Exhausted,
-            Self::Corrupt => Class::Internal,
+            Self::Corrupt | Self::Malformed => Class::Internal,
         }
     }
 
@@ -131,6 +136,7 @@ impl Classified for Error {
             Self::Overloaded => "OVERLOADED",
             Self::Contended => "STREAM_CONTENDED",
             Self::Corrupt => "EVENT_STORE_CORRUPT",
+            Self::Malformed => "SUBMISSION_MALFORMED",
         }
     }
 }

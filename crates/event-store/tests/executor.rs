@@ -155,7 +155,9 @@ async fn a_key_outside_its_window_is_answered_from_the_store_or_never_taken() {
     send(fresh_key()).await.unwrap();
     clock.advance(jiff::SignedDuration::from_hours(25));
     assert_eq!(replied(&send(id).await.unwrap()), "balance 1 at 1", "a known key is answered however old it is");
-    assert_eq!(send(fresh_key()).await, Ok(Outcome::KeyOutOfWindow));
+    assert!(is_refused(&send(fresh_key()).await), "too old, and bound to that");
+    let forgotten = key_at(START_MS - 40 * 24 * 3_600 * 1_000, 1);
+    assert_eq!(send(forgotten).await, Ok(Outcome::KeyOutOfWindow));
     let ahead = key_at(clock.now().as_millisecond() + 10 * 60 * 1_000, 1);
     assert_eq!(send(ahead).await, Ok(Outcome::KeyOutOfWindow));
     let derived = idempo_event_store::Submission {

@@ -146,6 +146,37 @@ async fn connections_that_were_cut_while_nobody_used_them_fail_no_append() {
     assert!(appended.is_ok(), "{appended:?}");
 }
 
+/// Holds the row of a stream, as a transaction that hangs would.
+async fn hold<'a>(client: &'a mut Client, stream: StreamTarget) -> tokio_postgres::Transaction<'a> {
+    let transaction = client.transaction().await.unwrap();
+    transaction.execute("SELECT FROM es.streams WHERE stream_id = $1 FOR UPDATE", &[&stream.stream_id.uuid()]).await.unwrap();
+    transaction
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_whose_row_is_held_by_another_fails_none_of_the_others() {
+    let database = database().await;
+    let store = store(&database, |config| config.lock_timeout_ms = 300).await;
+    let (held, others): (_, Vec<_>) = (fresh_account(), (0..40).map(|_| fresh_account()).collect());
+    let (handle, executor) = Executor::new(Arc::new(Accounts), store, clock(), Config { attempts_max: 3, ..Config::default() });
+    let send = |target| {
+        let handle = handle.clone();
+        async move { handle.execute(submission(key(fresh_key(), 1), Command::Deposit(1), &[target])).await }
+    };
+    let running = tokio::spawn(executor.run(CancellationToken::new()));
+    for target in others.iter().chain([&held]) {
+        send(*target).await.unwrap();
+    }
+    let mut client = superuser(&database).await;
+    let transaction = hold(&mut client, held).await;
+    let (on_held, on_others) = tokio::join!(send(held), futures_util::future::join_all(others.iter().map(|target| send(*target))));
+    assert!(on_held.is_err(), "its row is held all the time");
+    assert!(on_others.iter().all(Result::is_ok), "{on_others:?}");
+    transaction.rollback().await.unwrap();
+    assert!(send(held).await.is_ok());
+    running.abort();
+}
+
 /// A retry storm must not use up transaction ids, nor make the relay look at transactions that changed nothing.
 #[tokio::test]
 async fn a_batch_of_nothing_but_duplicates_takes_no_transaction_id() {

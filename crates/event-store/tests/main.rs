@@ -10,4 +10,5 @@ mod conformance;
 mod differential;
 mod executor;
 mod locks;
+mod neighbours;
 mod support;

@@ -16,7 +16,7 @@ use crate::store::{CommandAppend, NewEvent, Settled, Store, StoredEvent, Touch, 
 use crate::submission::{Error, Outcome, Submission};
 
 use super::entry::Entry;
-use super::{Executor, Folded, RowsOf, SCAN_COMMANDS_MAX};
+use super::{Executor, Folded, LOAD_STREAMS_MAX, LOADS_IN_FLIGHT_MAX, RowsOf, SCAN_COMMANDS_MAX};
 
 /// A command that was decided and is with the database.
 pub(super) struct Decided<D: Domain> {
@@ -88,10 +88,12 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     }
 
     fn ask_for_missing(&self, entry: &Entry<D>, plan: &mut Plan<D>, blocked: &HashSet<StreamId>) {
+        let has_room = |plan: &Plan<D>| self.loads_in_flight < LOADS_IN_FLIGHT_MAX && plan.missing.len() < LOAD_STREAMS_MAX;
         for target in &entry.submission.streams {
             let stream = target.stream_id;
             let is_known = self.states.contains(&stream) || plan.working.contains_key(&stream);
-            if !is_known && !self.busy.contains(&stream) && !blocked.contains(&stream) && !plan.missing.contains(&stream) {
+            if !is_known && !self.busy.contains(&stream) && !blocked.contains(&stream) && has_room(plan) && !plan.missing.contains(&stream)
+            {
                 plan.missing.push(stream);
             }
         }

@@ -1,14 +1,17 @@
 //! A command on its way, and those who wait for its answer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use idempo_ids::{Uuid, v7_millis};
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::domain::{CommandOf, Domain};
-use crate::store::{Settled, Store, Verdict};
+use crate::store::{Batch, CommandAppend, CommandResult, Settled, Store, StoreError, Verdict};
 use crate::submission::{CLIENT_KEY_AGE_MAX_MS, Error, IdempotencyKey, KEY_AHEAD_MAX_MS, KEY_MEMORY_MS, KeyOrigin, Outcome, Submission};
 
-use super::{Done, Executor, Message, RowsOf};
+use super::{Done, Executor, LOOKUPS_IN_FLIGHT_MAX, Message, RowsOf, WAITERS_PER_KEY_MAX};
 
 /// An idempotency key with its scope.
 pub(super) type KeyId = (Uuid, [u8; 16]);
@@ -23,10 +26,18 @@ pub(super) struct Entry<D: Domain> {
     pub(super) submission: Submission<CommandOf<D>>,
     /// How often it was decided and sent to the database.
     pub(super) attempts: u32,
-    /// Whether it must go alone, because a batch it was in was refused as a whole.
+    /// Whether it must go alone, because a batch it was in failed as a whole.
     pub(super) alone: bool,
     /// The one who waits, for a command that only validates; everyone else waits by key.
     pub(super) validator: Option<oneshot::Sender<Result<Outcome, Error>>>,
+}
+
+/// What is said to a key outside its window.
+pub(super) enum Expired {
+    /// What its key was bound to before (`true`), or is bound to now.
+    Settled(Settled, bool),
+    /// Nothing is stored under it, and nothing ever will be under a key this old.
+    Unknown,
 }
 
 /// Somebody who waits for the answer to a key.
@@ -78,14 +89,21 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
             metrics::counter!("idempo_idempotency_hits_total", "surface" => "memory").increment(1);
             waiter.answer(Ok(settled), true);
         } else if let Some(waiters) = self.waiting.get_mut(&id) {
-            waiters.push(waiter);
+            if waiters.len() >= WAITERS_PER_KEY_MAX {
+                waiters.retain(Waiter::is_there);
+            }
+            if waiters.len() >= WAITERS_PER_KEY_MAX {
+                waiter.answer(Err(Error::Overloaded), false);
+            } else {
+                waiters.push(waiter);
+            }
         } else {
             self.waiting.insert(id, vec![waiter]);
             let entry = entry(submission, None);
             if self.is_in_window(&entry.submission) {
                 self.pending.push_back(entry);
             } else {
-                self.start_lookup(entry);
+                self.expired.push_back(entry);
             }
         }
     }
@@ -100,33 +118,45 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
         v7_millis(submission.key.key).is_some_and(|made| made <= now + KEY_AHEAD_MAX_MS && made + age_max >= now)
     }
 
-    fn start_lookup(&mut self, entry: Box<Entry<D>>) {
-        let store = std::sync::Arc::clone(&self.store);
-        self.tasks.spawn(async move {
-            let result = store.lookup(&entry.submission.key).await;
-            Done::LookedUp { entry, result }
-        });
+    /// Asks the store about as many keys outside their window as there is room for.
+    pub(super) fn pump_expired(&mut self) {
+        while self.lookups_in_flight < LOOKUPS_IN_FLIGHT_MAX {
+            let Some(entry) = self.expired.pop_front() else { return };
+            if !self.is_wanted(&entry) {
+                self.forget(&entry);
+                continue;
+            }
+            self.lookups_in_flight += 1;
+            let (store, key) = (Arc::clone(&self.store), entry.submission.key.clone());
+            let status = self.is_remembered(&key).then(|| crate::respond::key_expired(self.domain.error_domain()));
+            self.tasks.spawn(async move {
+                let result = match status {
+                    Some(status) => bind(&*store, key, status).await,
+                    None => look_up(&*store, &key).await,
+                };
+                Done::LookedUp { entry, result }
+            });
+        }
     }
 
-    /// A key outside the window is answered from the store or not at all: it is never bound now, and it only gets older.
-    pub(super) fn looked_up(&mut self, entry: &Entry<D>, result: Result<Option<Settled>, crate::store::StoreError>) {
-        let waiters = self.waiting.remove(&key_id(&entry.submission.key)).unwrap_or_default();
+    /// Whether a key is as young as those that have a place in the store, and not from the future.
+    fn is_remembered(&self, key: &IdempotencyKey) -> bool {
+        let now = u64::try_from(self.clock.now().as_millisecond()).unwrap_or(0);
+        v7_millis(key.key).is_some_and(|made| made <= now && made + KEY_MEMORY_MS >= now)
+    }
+
+    /// Answers for a key outside its window.
+    pub(super) fn looked_up(&mut self, entry: Entry<D>, result: Result<Expired, StoreError>) {
         match result {
-            Ok(Some(settled)) => {
-                for waiter in waiters {
-                    waiter.answer(Ok(&settled), true);
-                }
-            }
-            Ok(None) => {
-                for waiter in waiters {
+            Ok(Expired::Settled(settled, replayed)) => self.answer(&entry.submission.key, settled, replayed),
+            Ok(Expired::Unknown) => {
+                for waiter in self.waiting.remove(&key_id(&entry.submission.key)).unwrap_or_default() {
                     waiter.answer_outcome(Outcome::KeyOutOfWindow);
                 }
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a key could not be looked up");
-                for waiter in waiters {
-                    waiter.answer(Err(Error::Unavailable), false);
-                }
+                self.give_up(entry, &Error::Unavailable);
             }
         }
     }
@@ -168,4 +198,26 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
             waiter.answer(Err(error.clone()), false);
         }
     }
+}
+
+/// Binds a key that was not seen before and is too old now to its refusal, or says what it is bound to.
+///
+/// Bound, since another process may not find it too old: its clock may be behind, or it took the command a moment ago. The store lets one
+/// of them have the key, and then both say the same.
+async fn bind<S: Store>(store: &S, key: IdempotencyKey, status: Bytes) -> Result<Expired, StoreError> {
+    let settled = Settled { verdict: Verdict::Refused, fingerprint: key.fingerprint.clone(), reply: status };
+    let claim = CommandAppend { key: key.clone(), settled: settled.clone(), touches: SmallVec::new(), events: SmallVec::new() };
+    match store.append(Batch { commands: vec![claim], rows: S::Rows::default() }).await {
+        Ok(results) => match results.into_iter().next() {
+            Some(CommandResult::Taken(settled)) => Ok(Expired::Settled(settled, true)),
+            _ => Ok(Expired::Settled(settled, false)),
+        },
+        // There is no place for the key, and so no process can bind it.
+        Err(StoreError::Refused(_)) => look_up(store, &key).await,
+        Err(error) => Err(error),
+    }
+}
+
+async fn look_up<S: Store>(store: &S, key: &IdempotencyKey) -> Result<Expired, StoreError> {
+    Ok(store.lookup(key).await?.map_or(Expired::Unknown, |settled| Expired::Settled(settled, true)))
 }

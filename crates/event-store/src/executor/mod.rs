@@ -4,17 +4,22 @@
 //!
 //! * A stream is *busy* while it is being loaded or while a batch that touches it is with the database. Commands on a busy stream wait, so
 //!   two batches of this process never touch the same stream, and the state in memory is always the one before the batch.
-//! * Commands that wait on one stream keep their order: a command that can't go yet blocks its streams for those behind it.
+//! * Commands that wait on one stream keep their order: a command that can't go yet blocks its streams for those behind it. Only one that
+//!   rests after a lost lock race lets others pass.
 //! * Another process may write the same streams. Then the database answers with a conflict, the state is brought up to date, and the command
 //!   is decided again.
 //! * A key that is in flight has one entry; later sends of the same key wait for its answer. The database claims the key for good, so a
 //!   decision that was made on top of a duplicate comes back as a conflict and is made again.
+//! * A batch that fails as a whole, because one of its commands can't be stored or waits for a lock that another holds, is taken apart: each
+//!   of its commands goes alone from then on, so that only the one to blame fails.
 //! * A client that goes away drops its receiver and nothing else. A command that nobody waits for and that was not decided yet is dropped; one
 //!   that was decided runs to its end.
-//! * Memory is bounded: the queue, the commands that wait, the batches in flight and the caches have limits in [`Config`].
+//! * Memory and connections are bounded: the queue, the commands that wait, the batches in flight and the caches have limits in [`Config`];
+//!   what waits for one key, the loads and the look-ups in flight have constants here.
 
 mod decide;
 mod entry;
+mod load;
 mod settle;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -24,6 +29,7 @@ use std::time::Duration;
 
 use backon::BackoffBuilder as _;
 use idempo_clock::SharedClock;
+use idempo_decider::COMMAND_STREAMS_MAX;
 use idempo_ids::StreamId;
 use lru::LruCache;
 use tokio::sync::{mpsc, oneshot};
@@ -32,10 +38,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::{CommandOf, Domain, StateOf};
 use crate::inline::InlineProjection;
-use crate::store::{CommandResult, Settled, Store, StoreError, StoredEvent};
+use crate::store::{CommandResult, Settled, Store, StoreError};
 use crate::submission::{Error, Outcome, Submission};
 use decide::Decided;
-use entry::{Entry, KeyId, Waiter};
+use entry::{Entry, Expired, KeyId, Waiter};
+use load::Loaded;
 
 /// The rows of a domain's inline projection.
 pub(crate) type RowsOf<D> = <<D as Domain>::Inline as InlineProjection>::Rows;
@@ -49,7 +56,7 @@ pub struct Config {
     pub batches_in_flight_max: usize,
     /// The most commands that wait to be taken up, and the most that wait for their streams. Beyond, commands are refused as overload.
     pub queue_commands_max: usize,
-    /// The most streams whose folded state is kept.
+    /// The most streams whose folded state is kept; at least 4,096, so that what was loaded for a command is there when it is decided.
     pub cached_streams_max: usize,
     /// The most answers that are kept to answer duplicates without asking the database.
     pub cached_answers_max: usize,
@@ -72,6 +79,16 @@ impl Default for Config {
 
 /// How many waiting commands are looked at to fill one batch.
 const SCAN_COMMANDS_MAX: usize = 1_024;
+/// The fewest streams whose folded state is kept: more than those of all commands that are looked at, and so of all that are being loaded.
+const CACHED_STREAMS_MIN: usize = SCAN_COMMANDS_MAX * COMMAND_STREAMS_MAX;
+/// The most loads that are with the store at once. Each takes a connection that others want too.
+const LOADS_IN_FLIGHT_MAX: usize = 4;
+/// The most streams in one load.
+const LOAD_STREAMS_MAX: usize = 256;
+/// The most keys outside their window that are asked for at once.
+const LOOKUPS_IN_FLIGHT_MAX: usize = 4;
+/// The most callers that wait for the answer to one key.
+const WAITERS_PER_KEY_MAX: usize = 1_024;
 /// The first wait before a batch that lost a lock race is tried again.
 const CONTENTION_BACKOFF_MIN: Duration = Duration::from_millis(2);
 /// The longest such wait.
@@ -103,6 +120,9 @@ impl<D: Domain> Handle<D> {
     /// # Cancel safety
     /// Cancel safe: a command whose caller goes away is either not begun or runs to its end. Its key tells which.
     pub async fn execute(&self, submission: Submission<CommandOf<D>>) -> Result<Outcome, Error> {
+        if !is_well_formed(&submission) {
+            return Err(Error::Malformed);
+        }
         let (answer, receiver) = oneshot::channel();
         self.queue.try_send(Message { submission, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded,
@@ -110,6 +130,12 @@ impl<D: Domain> Handle<D> {
         })?;
         receiver.await.unwrap_or(Err(Error::Unavailable))
     }
+}
+
+/// Whether the streams are such as the executor and the deciders take them to be.
+fn is_well_formed<C>(submission: &Submission<C>) -> bool {
+    let ids: HashSet<StreamId> = submission.streams.iter().map(|target| target.stream_id).collect();
+    (1..=COMMAND_STREAMS_MAX).contains(&submission.streams.len()) && ids.len() == submission.streams.len()
 }
 
 struct Message<D: Domain> {
@@ -129,14 +155,11 @@ impl<S> Clone for Folded<S> {
     }
 }
 
-/// Streams as they were loaded.
-type LoadedStates<D> = Vec<(StreamId, Folded<StateOf<D>>)>;
-
 /// What a task beside the executor came back with.
 enum Done<D: Domain> {
     Appended { decided: Vec<Decided<D>>, working: HashMap<StreamId, Folded<StateOf<D>>>, result: Result<Vec<CommandResult>, StoreError> },
-    Loaded { streams: Vec<StreamId>, result: Result<LoadedStates<D>, Error> },
-    LookedUp { entry: Box<Entry<D>>, result: Result<Option<Settled>, StoreError> },
+    Loaded { streams: Vec<Loaded<D>> },
+    LookedUp { entry: Box<Entry<D>>, result: Result<Expired, StoreError> },
     Rested { entries: Vec<Box<Entry<D>>> },
 }
 
@@ -149,6 +172,8 @@ pub struct Executor<D: Domain, S> {
     queue: mpsc::Receiver<Message<D>>,
     /// Commands that wait for their streams, in the order in which they came.
     pending: VecDeque<Box<Entry<D>>>,
+    /// Commands whose keys are outside their window, in the order in which they came.
+    expired: VecDeque<Box<Entry<D>>>,
     /// Who waits for each key that is being worked on.
     waiting: HashMap<KeyId, Vec<Waiter>>,
     /// Streams that are being loaded or appended to.
@@ -157,6 +182,8 @@ pub struct Executor<D: Domain, S> {
     answers: LruCache<KeyId, Settled>,
     tasks: JoinSet<Done<D>>,
     batches_in_flight: usize,
+    loads_in_flight: usize,
+    lookups_in_flight: usize,
 }
 
 impl<D: Domain, S> std::fmt::Debug for Executor<D, S> {
@@ -178,12 +205,15 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
             config,
             queue,
             pending: VecDeque::new(),
+            expired: VecDeque::new(),
             waiting: HashMap::new(),
             busy: HashSet::new(),
-            states: LruCache::new(capacity(config.cached_streams_max)),
+            states: LruCache::new(capacity(config.cached_streams_max.max(CACHED_STREAMS_MIN))),
             answers: LruCache::new(capacity(config.cached_answers_max)),
             tasks: JoinSet::new(),
             batches_in_flight: 0,
+            loads_in_flight: 0,
+            lookups_in_flight: 0,
         };
         (Handle { queue: sender }, executor)
     }
@@ -196,7 +226,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
         let mut messages = Vec::new();
         let (mut closing, mut open) = (false, true);
         while open || !self.tasks.is_empty() || !self.pending.is_empty() {
-            let room = self.config.queue_commands_max.saturating_sub(self.pending.len()).min(SCAN_COMMANDS_MAX);
+            let room = self.config.queue_commands_max.saturating_sub(self.pending.len() + self.expired.len()).min(SCAN_COMMANDS_MAX);
             tokio::select! {
                 () = shutdown.cancelled(), if !closing => {
                     // What is in the channel by now is still taken: `recv_many` gives 0 only when it is empty.
@@ -226,8 +256,14 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
                 self.batches_in_flight -= 1;
                 self.settle(decided, working, result);
             }
-            Ok(Done::Loaded { streams, result }) => self.loaded(&streams, result),
-            Ok(Done::LookedUp { entry, result }) => self.looked_up(&entry, result),
+            Ok(Done::Loaded { streams }) => {
+                self.loads_in_flight -= 1;
+                self.loaded(streams);
+            }
+            Ok(Done::LookedUp { entry, result }) => {
+                self.lookups_in_flight -= 1;
+                self.looked_up(*entry, result);
+            }
             Ok(Done::Rested { entries }) => self.put_back(entries),
             // Its entries and busy streams are lost with a task that panicked; going on would leave them stuck for ever.
             Err(error) => {
@@ -238,26 +274,23 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
         }
     }
 
-    /// Starts as many batches and loads as there is room for.
+    /// Starts as many batches, loads and look-ups as there is room for.
     fn pump(&mut self) {
+        self.pump_expired();
         while self.batches_in_flight < self.config.batches_in_flight_max && !self.pending.is_empty() {
+            let waiting = self.pending.len();
             let plan = self.plan();
             if !plan.missing.is_empty() {
                 self.start_load(plan.missing);
             }
-            if plan.decided.is_empty() {
+            if !plan.decided.is_empty() {
+                self.start_append(plan.decided, plan.working, plan.rows);
+            }
+            // A look may also answer or drop all that it sees. Then there may be something else behind it, and nothing else would look again.
+            if self.pending.len() == waiting {
                 break;
             }
-            self.start_append(plan.decided, plan.working, plan.rows);
         }
-    }
-
-    fn start_load(&mut self, streams: Vec<StreamId>) {
-        let (domain, store) = (Arc::clone(&self.domain), Arc::clone(&self.store));
-        self.tasks.spawn(async move {
-            let result = load_all(&*domain, &*store, &streams).await;
-            Done::Loaded { streams, result }
-        });
     }
 
     fn start_append(&mut self, decided: Vec<Decided<D>>, working: HashMap<StreamId, Folded<StateOf<D>>>, rows: RowsOf<D>) {
@@ -296,44 +329,4 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
             self.pending.push_front(entry);
         }
     }
-}
-
-/// Reads streams from their first event on, page by page, folding as it goes.
-async fn load_all<D: Domain, S: Store>(domain: &D, store: &S, streams: &[StreamId]) -> Result<LoadedStates<D>, Error> {
-    let mut folded: HashMap<StreamId, Folded<StateOf<D>>> =
-        streams.iter().map(|stream| (*stream, Folded { version: 0, state: Arc::default() })).collect();
-    let mut after: Vec<(StreamId, u64)> = streams.iter().map(|stream| (*stream, 0)).collect();
-    after.sort_unstable();
-    while !after.is_empty() {
-        let page = store.load(after.clone()).await.map_err(|error| {
-            tracing::warn!(error = &error as &dyn std::error::Error, "streams could not be loaded");
-            Error::Unavailable
-        })?;
-        let full = page.len() >= crate::store::LOAD_EVENTS_MAX;
-        let last = page.last().map(|event| event.stream_id);
-        for event in page {
-            let Some(stream) = folded.get_mut(&event.stream_id) else { return Err(Error::Corrupt) };
-            decide::fold(domain, stream, event)?;
-        }
-        // Pages are ordered by stream: those before the last one seen are complete.
-        after = match last {
-            Some(last) if full => after
-                .into_iter()
-                .filter(|(stream, _)| *stream >= last)
-                .map(|(stream, version)| (stream, folded.get(&stream).map_or(version, |stream| stream.version)))
-                .collect(),
-            _ => Vec::new(),
-        };
-    }
-    Ok(folded.into_iter().collect())
-}
-
-/// Applies events that came back with a conflict, as far as they join on without a gap.
-fn fold_since<D: Domain>(domain: &D, folded: &mut Folded<StateOf<D>>, since: Vec<StoredEvent>) -> Result<(), Error> {
-    for event in since {
-        if event.version > folded.version {
-            decide::fold(domain, folded, event)?;
-        }
-    }
-    Ok(())
 }

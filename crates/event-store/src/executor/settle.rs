@@ -5,15 +5,29 @@ use std::collections::{HashMap, HashSet};
 use idempo_ids::StreamId;
 
 use crate::domain::{Domain, StateOf};
-use crate::store::{CommandResult, Store, StoreError, StoredEvent};
+use crate::store::{CommandResult, NewEvent, SINCE_EVENTS_MAX, Store, StoreError, StoredEvent};
 use crate::submission::Error;
 
 use super::decide::Decided;
 use super::entry::Entry;
-use super::{Executor, Folded, LoadedStates, RowsOf};
+use super::load::fold_newer;
+use super::{Executor, Folded, RowsOf};
 
 /// How often a command whose batch had an unknown outcome is sent again before the caller is told. Its key makes that safe.
 const UNKNOWN_ATTEMPTS_MAX: u32 = 2;
+
+/// What a batch tells of its streams.
+#[derive(Default)]
+struct News {
+    /// The events it has added.
+    appended: Vec<NewEvent>,
+    /// Streams of commands that were not appended: the states that were decided on are not what is stored.
+    failed: HashSet<StreamId>,
+    /// Streams that no other has written to: those of commands whose keys were taken.
+    sound: HashSet<StreamId>,
+    /// Events that others have added.
+    since: Vec<StoredEvent>,
+}
 
 impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     /// Answers, remembers and re-queues the commands of a batch.
@@ -33,56 +47,57 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     }
 
     fn settle_each(&mut self, decided: Vec<Decided<D>>, working: HashMap<StreamId, Folded<StateOf<D>>>, results: Vec<CommandResult>) {
-        let mut advanced: HashSet<StreamId> = HashSet::new();
-        let mut failed: HashSet<StreamId> = HashSet::new();
-        let mut since: HashMap<StreamId, Vec<StoredEvent>> = HashMap::new();
+        let mut news = News::default();
         let mut again = Vec::new();
         for (decided, result) in decided.into_iter().zip(results) {
             let Decided { entry, append } = decided;
             let streams = append.touches.iter().map(|touch| touch.target.stream_id);
             match result {
                 CommandResult::Appended => {
-                    advanced.extend(append.touches.iter().filter(|touch| touch.added > 0).map(|touch| touch.target.stream_id));
+                    news.appended.extend(append.events);
                     self.answer(&append.key, append.settled, false);
                 }
                 CommandResult::Taken(settled) => {
-                    failed.extend(streams);
+                    news.sound.extend(streams.clone());
+                    news.failed.extend(streams);
                     metrics::counter!("idempo_idempotency_hits_total", "surface" => "store").increment(1);
                     self.answer(&append.key, settled, true);
                 }
-                CommandResult::Conflict { since: events } => {
-                    failed.extend(streams);
+                CommandResult::Conflict { since } => {
+                    news.failed.extend(streams);
                     metrics::counter!("idempo_append_conflicts_total").increment(1);
-                    for event in events {
-                        since.entry(event.stream_id).or_default().push(event);
-                    }
+                    news.since.extend(since);
                     again.push(entry);
                 }
             }
         }
-        self.refresh(working, &advanced, &failed, since);
+        self.refresh(working, news);
         self.send_again(again);
     }
 
-    /// Brings the cached states to where the batch left them.
-    fn refresh(
-        &mut self,
-        working: HashMap<StreamId, Folded<StateOf<D>>>,
-        advanced: &HashSet<StreamId>,
-        failed: &HashSet<StreamId>,
-        mut since: HashMap<StreamId, Vec<StoredEvent>>,
-    ) {
+    /// Brings the cached states to where the batch left them. One that lags behind costs a conflict, which brings what is missing.
+    fn refresh(&mut self, working: HashMap<StreamId, Folded<StateOf<D>>>, news: News) {
+        let News { appended, failed, sound, since } = news;
+        let may_lack_some = since.len() >= SINCE_EVENTS_MAX;
+        let mut newer: HashMap<StreamId, Vec<StoredEvent>> = HashMap::new();
+        for event in appended.into_iter().filter(|event| failed.contains(&event.target.stream_id)) {
+            let stored = StoredEvent { stream_id: event.target.stream_id, version: event.version, envelope: event.envelope };
+            newer.entry(stored.stream_id).or_default().push(stored);
+        }
+        let is_ours: HashSet<StreamId> = newer.keys().copied().collect();
+        for event in since {
+            newer.entry(event.stream_id).or_default().push(event);
+        }
         for (stream, folded) in working {
             if !failed.contains(&stream) {
                 self.states.put(stream, folded);
                 continue;
             }
-            // The state before the batch is still good where nothing of the batch was applied to it and the new events are at hand.
-            let is_known = match (advanced.contains(&stream), since.remove(&stream), self.states.get_mut(&stream)) {
-                (false, Some(events), Some(before)) => super::fold_since(&*self.domain, before, events).is_ok(),
-                _ => false,
-            };
-            if !is_known {
+            // The state before the batch, and what is known to have come since.
+            let is_known = sound.contains(&stream) || is_ours.contains(&stream) || (newer.contains_key(&stream) && !may_lack_some);
+            let events = newer.remove(&stream).unwrap_or_default();
+            let before = self.states.get_mut(&stream);
+            if !is_known || before.is_some_and(|before| fold_newer(&*self.domain, before, events).is_err()) {
                 self.states.pop(&stream);
             }
         }
@@ -92,13 +107,23 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
         let error_value = error as &dyn std::error::Error;
         tracing::warn!(error = error_value, commands = decided.len(), "a batch was not appended");
         let is_alone = decided.len() == 1;
-        for decided in &decided {
-            for touch in &decided.append.touches {
+        if matches!(error, StoreError::Unknown(_)) {
+            for touch in decided.iter().flat_map(|decided| &decided.append.touches) {
                 self.states.pop(&touch.target.stream_id);
             }
         }
         let entries = decided.into_iter().map(|decided| decided.entry);
         match error {
+            // One command of the batch is to blame: alone, each shows whether it is the one.
+            StoreError::Refused(_) | StoreError::Contention(_) if !is_alone => {
+                let entries = entries.map(|mut entry| {
+                    entry.alone = true;
+                    entry
+                });
+                let entries = entries.collect();
+                self.put_back(entries);
+            }
+            StoreError::Refused(_) => entries.for_each(|entry| self.give_up(*entry, &Error::Corrupt)),
             StoreError::Contention(_) => {
                 let entries = self.give_up_exhausted(entries, self.config.attempts_max, &Error::Contended);
                 self.rest(entries);
@@ -108,16 +133,6 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
                 self.rest(entries);
             }
             StoreError::Away(_) => entries.for_each(|entry| self.give_up(*entry, &Error::Unavailable)),
-            // One command of the batch is to blame: alone, each shows whether it is the one.
-            StoreError::Refused(_) if !is_alone => {
-                let entries = entries.map(|mut entry| {
-                    entry.alone = true;
-                    entry
-                });
-                let entries = entries.collect();
-                self.put_back(entries);
-            }
-            StoreError::Refused(_) => entries.for_each(|entry| self.give_up(*entry, &Error::Corrupt)),
         }
     }
 
@@ -137,28 +152,5 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
             }
         }
         left
-    }
-
-    /// Takes up loaded states, or tells those who wait for them that there are none.
-    pub(super) fn loaded(&mut self, streams: &[StreamId], result: Result<LoadedStates<D>, Error>) {
-        for stream in streams {
-            self.busy.remove(stream);
-        }
-        match result {
-            Ok(states) => {
-                for (stream, folded) in states {
-                    self.states.put(stream, folded);
-                }
-            }
-            Err(error) => {
-                let waits = |entry: &Entry<D>| entry.submission.streams.iter().any(|target| streams.contains(&target.stream_id));
-                let (given_up, kept) = std::mem::take(&mut self.pending).into_iter().partition(|entry| waits(entry));
-                self.pending = kept;
-                let given_up: std::collections::VecDeque<Box<Entry<D>>> = given_up;
-                for entry in given_up {
-                    self.give_up(*entry, &error);
-                }
-            }
-        }
     }
 }
