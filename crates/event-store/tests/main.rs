@@ -9,6 +9,7 @@
 mod conformance;
 mod differential;
 mod executor;
+mod hammer;
 mod locks;
 mod neighbours;
 mod support;
