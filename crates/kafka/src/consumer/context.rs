@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
@@ -27,6 +27,13 @@ pub(super) struct Context {
     rebalances: Mutex<VecDeque<Rebalance>>,
     closing: AtomicBool,
     watermarks: Mutex<HashMap<TopicPartition, Arc<AtomicI64>>>,
+    brokers_down: AtomicBool,
+}
+
+/// Whether an error is a connection that was lost or can't be made. librdkafka makes it again and again, and reports each failure twice.
+pub(super) fn is_lost_connection(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, Resolve};
+    matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | Resolve))
 }
 
 impl Context {
@@ -54,6 +61,9 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        if statistics.brokers.values().any(|broker| broker.state == "UP") && self.brokers_down.swap(false, Ordering::AcqRel) {
+            tracing::info!("a Kafka broker is there again");
+        }
         for (watched, high_watermark) in &*lock(&self.watermarks) {
             let partition = statistics.topics.get(&*watched.topic).and_then(|topic| topic.partitions.get(&watched.partition));
             if let Some(partition) = partition {
@@ -63,7 +73,13 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "the Kafka consumer reports an error");
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) && !self.brokers_down.swap(true, Ordering::AcqRel) {
+            tracing::warn!(reason, "every Kafka broker is away");
+        } else if is_lost_connection(&error) {
+            tracing::debug!(%error, reason, "the Kafka consumer reports a lost connection");
+        } else {
+            tracing::warn!(%error, reason, "the Kafka consumer reports an error");
+        }
     }
 }
 

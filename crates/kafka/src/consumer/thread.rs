@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::context::{Context, Rebalance};
+use super::context::{Context, Rebalance, is_lost_connection};
 use super::rebalance::{Assigned, Outlet, Revoked, StartOffset, WakeOnDrop};
 use super::stream::Record;
 use super::{ConsumerConfig, Event, TopicPartition};
@@ -195,6 +195,7 @@ impl Reader {
                 Some(Err(source @ KafkaError::MessageConsumptionFatal(_))) => {
                     self.unsent.push_back(Event::Failed { partition: None, error: Error::Fatal { context: "consuming", source } });
                 }
+                Some(Err(error)) if is_lost_connection(&error) => {}
                 Some(Err(error)) => tracing::warn!(%error, "the Kafka consumer reports an error"),
             }
         }
@@ -467,6 +468,7 @@ impl Inlet {
                     permit.send(record);
                 }
                 Some(Err(error)) if is_definite(&error) => return Filled::Failed(error),
+                Some(Err(error)) if is_lost_connection(&error) => {}
                 Some(Err(error)) => tracing::warn!(partition = %shared.partition, %error, "the Kafka consumer reports an error"),
             }
         }
