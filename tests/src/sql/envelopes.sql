@@ -1,0 +1,1 @@
+SELECT e.envelope FROM es.events AS e ORDER BY e.stream_id, e.version

@@ -1,0 +1,1 @@
+SELECT count(*) FROM wallet.transactions AS t WHERE t.transaction_id = $1
