@@ -66,7 +66,18 @@ impl Outbox {
         tokio::select! {
             () = self.hold_again_and_again(&cancel) => {}
             () = maintenance.run() => {}
+            () = self.prepare() => {}
         }
+    }
+
+    /// Sees to the topics already while another process relays, so that a take-over need not.
+    async fn prepare(&self) {
+        let mut delays = retry_delays();
+        while let Err(error) = self.shared.routes.ensure(&self.shared.kafka).await {
+            tracing::debug!(%error, "the topics are not there yet");
+            tokio::time::sleep(delays.next().unwrap_or(RETRY_DELAY.1)).await;
+        }
+        std::future::pending().await
     }
 
     async fn hold_again_and_again(&self, cancel: &CancellationToken) {
@@ -199,7 +210,7 @@ impl Outbox {
             Ok(producer) => Arc::new(producer),
             Err(error) => return Ended::Failed(error.to_string()),
         };
-        let _purged = PurgeOnDrop(&producer);
+        let _ended = EndOnDrop { producer: &producer, tracker: &tracker };
         let position = acked.borrow().position.clone();
         let reader = match self.open_reader(position).await {
             Ok(reader) => reader,
@@ -258,12 +269,16 @@ impl Outbox {
     }
 }
 
-/// Throws a producer's queue away as soon as its life has ended, whoever still holds it.
-struct PurgeOnDrop<'a>(&'a Producer);
+/// Ends a producer's life, whoever still holds it: its queue is thrown away, and what is told of it counts no more.
+struct EndOnDrop<'a> {
+    producer: &'a Producer,
+    tracker: &'a Tracker,
+}
 
-impl Drop for PurgeOnDrop<'_> {
+impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.purge();
+        self.tracker.close();
+        self.producer.purge();
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use idempo_kafka::{Outgoing, Producer, SendError};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 use uuid::fmt::Hyphenated;
 
 use crate::lease::Fence;
@@ -30,6 +31,8 @@ const ROWS_PER_FENCE: usize = 32;
 const ROOM_WAIT: Duration = Duration::from_millis(20);
 /// How long rows may stay unacknowledged before the brokers are said to be away.
 const STALL_MAX: Duration = Duration::from_secs(5);
+/// The header that carries the W3C trace context.
+const TRACEPARENT: &str = "traceparent";
 /// How often the brokers' state is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How long what is under way at the end is waited for.
@@ -84,6 +87,30 @@ pub(crate) async fn read_pages(
     Ok(())
 }
 
+/// The span of a page in which traced commands have rows, linked to each of them; none for a page without. A record's own trace context is the
+/// command's and goes through unchanged.
+fn span_of(routed: &[Routed<'_>]) -> Option<Span> {
+    let mut traced = routed.iter().filter_map(Routed::traceparent).peekable();
+    traced.peek()?;
+    let span = tracing::info_span!(
+        "send",
+        otel.kind = "client",
+        messaging.system = "kafka",
+        messaging.operation.name = "send",
+        "messaging.operation.type" = "send",
+        messaging.batch.message_count = routed.len(),
+    );
+    let mut last = "";
+    for traceparent in traced {
+        // Rows of one command stand together.
+        if traceparent != last {
+            idempo_telemetry::span_link_from(&span, traceparent);
+            last = traceparent;
+        }
+    }
+    Some(span)
+}
+
 /// Sends pages.
 pub(crate) struct Publisher<'a> {
     pub(crate) producer: &'a Arc<Producer>,
@@ -99,6 +126,13 @@ struct Routed<'a> {
     row: OutboxRow<'a>,
     route: &'a Route,
     headers: Headers<'a>,
+}
+
+impl Routed<'_> {
+    fn traceparent(&self) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(name, _)| *name == TRACEPARENT)?;
+        str::from_utf8(value).ok()
+    }
 }
 
 impl Publisher<'_> {
@@ -144,7 +178,7 @@ impl Publisher<'_> {
             (Some(_), Some(last)) => Position::within(&page.done, &page.batch, last.seq),
             (Some(reason), None) => return Err(self.blocked(reason.clone()).await),
         };
-        let first = self.tracker.begin(sent, after, page.clock);
+        let first = self.tracker.begin(sent, after, page.clock, span_of(&routed));
         let mut buffer = [0_u8; Hyphenated::LENGTH];
         for (at, routed) in routed.iter().enumerate() {
             if at % ROWS_PER_FENCE == 0 && !self.fence.holds() {

@@ -1,10 +1,10 @@
 //! Where rows go: topic numbers to topics, keys to partitions, stored headers to Kafka's.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use idempo_kafka::{Copies, TopicSpec, ensure_topics, partition_of, topic_specs};
 use smallvec::SmallVec;
+use tokio::sync::OnceCell;
 
 /// Headers of a record; more than these are on the heap.
 pub(crate) type Headers<'a> = SmallVec<[(&'a str, &'a [u8]); 2]>;
@@ -28,7 +28,7 @@ impl Route {
 pub(crate) struct Routes {
     by_number: HashMap<i16, Route>,
     specs: Vec<TopicSpec>,
-    ensured: AtomicBool,
+    ensured: OnceCell<()>,
 }
 
 impl Routes {
@@ -40,7 +40,7 @@ impl Routes {
             .iter()
             .map(|topic| (topic.number, Route { topic: format!("{prefix}{}", topic.name), partitions: topic.partitions }))
             .collect();
-        Self { by_number, specs: topic_specs(topics, copies, prefix), ensured: AtomicBool::new(false) }
+        Self { by_number, specs: topic_specs(topics, copies, prefix), ensured: OnceCell::new() }
     }
 
     /// The topic with this number.
@@ -53,11 +53,7 @@ impl Routes {
     /// # Errors
     /// As [`ensure_topics`].
     pub(crate) async fn ensure(&self, kafka: &idempo_kafka::Config) -> Result<(), idempo_kafka::Error> {
-        if !self.ensured.load(Ordering::Acquire) {
-            ensure_topics(kafka, &self.specs).await?;
-            self.ensured.store(true, Ordering::Release);
-        }
-        Ok(())
+        self.ensured.get_or_try_init(|| ensure_topics(kafka, &self.specs)).await.map(|&()| ())
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use idempo_kafka::{Delivery, Refusal};
 use tokio::sync::{Notify, watch};
+use tracing::Span;
 
 use crate::metrics::Metrics;
 use crate::position::Position;
@@ -54,6 +55,7 @@ struct State {
     pages: VecDeque<Sent>,
     failure: Option<Failure>,
     progressed_at: Instant,
+    closed: bool,
 }
 
 struct Sent {
@@ -61,23 +63,26 @@ struct Sent {
     waiting: usize,
     after: Position,
     clock: DatabaseClock,
+    /// Ends with the page.
+    _span: Option<Span>,
 }
 
 impl Tracker {
     /// A tracker that tells `acked` how far everything is acknowledged.
     pub(crate) fn new(acked: watch::Sender<Acked>, metrics: Metrics) -> Self {
-        let state = State { first: 0, pages: VecDeque::new(), failure: None, progressed_at: Instant::now() };
+        let state = State { first: 0, pages: VecDeque::new(), failure: None, progressed_at: Instant::now(), closed: false };
         Self { state: Mutex::new(state), acked, progress: Notify::new(), metrics }
     }
 
-    /// Notes a page before its first record is sent. Gives the number of its first record; the others follow.
-    pub(crate) fn begin(&self, rows: Vec<SentRow>, after: Position, clock: DatabaseClock) -> usize {
+    /// Notes a page before its first record is sent. Gives the number of its first record; the others follow. `span` ends with the page's
+    /// acknowledgement.
+    pub(crate) fn begin(&self, rows: Vec<SentRow>, after: Position, clock: DatabaseClock, span: Option<Span>) -> usize {
         let mut state = self.lock();
         if state.pages.is_empty() {
             state.progressed_at = Instant::now();
         }
         let number = state.first + state.pages.len();
-        state.pages.push_back(Sent { waiting: rows.len(), rows, after, clock });
+        state.pages.push_back(Sent { waiting: rows.len(), rows, after, clock, _span: span });
         self.settle(&mut state);
         number * PAGE_ROWS_MAX
     }
@@ -85,6 +90,9 @@ impl Tracker {
     /// Hears what became of a record. Called on the producer's thread.
     pub(crate) fn told(&self, number: usize, delivery: Delivery) {
         let mut state = self.lock();
+        if state.closed {
+            return;
+        }
         let (page, row) = (number / PAGE_ROWS_MAX, number % PAGE_ROWS_MAX);
         let Some(at) = page.checked_sub(state.first) else { return };
         let Some(sent) = state.pages.get_mut(at) else { return };
@@ -109,6 +117,11 @@ impl Tracker {
     /// Why this producer's life has ended, if it has.
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.lock().failure.clone()
+    }
+
+    /// The producer's life has ended. What is told of it from now on counts no more: its successor has begun at what was acknowledged until now.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
     }
 
     /// Whether nothing is under way.
@@ -169,7 +182,7 @@ mod tests {
     fn begin(tracker: &Tracker, first_seq: i64, rows: i64) -> usize {
         let rows: Vec<_> = (0..rows).map(|row| SentRow { seq: first_seq + row, recorded_at: DatabaseTime(0) }).collect();
         let end = after(rows.last().map_or(first_seq, |row| row.seq));
-        tracker.begin(rows, end, DatabaseClock::for_tests())
+        tracker.begin(rows, end, DatabaseClock::for_tests(), None)
     }
 
     #[test]
@@ -192,6 +205,15 @@ mod tests {
         assert_eq!(heard.borrow().position.acked_seq, 0);
         tracker.told(first, Delivery::Acknowledged);
         assert_eq!(heard.borrow().position.acked_seq, 9);
+    }
+
+    #[test]
+    fn what_is_told_of_an_ended_producer_moves_nothing() {
+        let (tracker, heard) = tracker();
+        let first = begin(&tracker, 1, 1);
+        tracker.close();
+        tracker.told(first, Delivery::Acknowledged);
+        assert_eq!(heard.borrow().position.acked_seq, 0);
     }
 
     #[test]
