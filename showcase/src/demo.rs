@@ -11,6 +11,7 @@ use idempo_clock::{SharedClock, SystemClock};
 use idempo_devstack::{Cluster, Options, Platform, Progress as Tell, Servers};
 use idempo_proto::event::v1::event_envelope::Data;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinHandle;
 
 use crate::account::Account;
 use crate::checks::vacuity::{Seen, not_vacuous};
@@ -32,6 +33,8 @@ const AUDITOR: &str = "idempo_auditor";
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// How long the platform may take to come to rest after the load.
 const QUIET_LIMIT: Duration = Duration::from_secs(30);
+/// How long the load may settle nothing before the run is given up.
+const STALL_LIMIT: Duration = Duration::from_secs(45);
 /// After which share of the commands the relay is killed: one of this many.
 const KILL_AFTER_ONE_OF: u64 = 2;
 
@@ -124,22 +127,57 @@ async fn play_and_kill(
     outboxes: &[Outbox],
 ) -> Result<(Played, Killed)> {
     let progress = Arc::new(load::Progress::default());
-    let total = u64::try_from(size.commands)?;
-    let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} commands · {per_sec}")?);
+    let half = u64::try_from(size.commands)? / KILL_AFTER_ONE_OF;
     let (wire, clock, load_progress) = (wire.clone(), clock.clone(), progress.clone());
-    let load = tokio::spawn(async move { load::play(size, &wire, &clock, Instant::now(), &load_progress).await });
-    let until = async |share: u64| {
-        while progress.settled() < share && !load.is_finished() {
-            bar.set_position(progress.settled());
+    let mut playing = Playing {
+        load: tokio::spawn(async move { load::play(size, &wire, &clock, Instant::now(), &load_progress).await }),
+        bar: ProgressBar::new(u64::try_from(size.commands)?)
+            .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} commands · {per_sec}")?),
+        progress,
+    };
+    playing.watch(half, platform).await?;
+    if playing.load.is_finished() {
+        (&mut playing.load).await.context("the load died")??;
+        anyhow::bail!("the load ended before the relay was killed");
+    }
+    let killed = takeover::kill_and_watch(platform, outboxes).await?;
+    playing.watch(u64::MAX, platform).await?;
+    playing.bar.finish_and_clear();
+    let played = (&mut playing.load).await.context("the load died")??;
+    Ok((played, killed))
+}
+
+/// A load under way.
+struct Playing {
+    load: JoinHandle<Result<Played>>,
+    bar: ProgressBar,
+    progress: Arc<load::Progress>,
+}
+
+impl Playing {
+    /// Waits until so many commands are settled or the load has ended. Fails when a process falls, or nothing is settled for too long.
+    async fn watch(&mut self, settled: u64, platform: &mut Platform) -> Result<()> {
+        let mut moved = (self.progress.settled(), Instant::now());
+        while self.progress.settled() < settled && !self.load.is_finished() {
+            let now = self.progress.settled();
+            self.bar.set_position(now);
+            if now > moved.0 {
+                moved = (now, Instant::now());
+            }
+            if let Some(fallen) = platform.fallen()? {
+                anyhow::bail!(fallen);
+            }
+            anyhow::ensure!(moved.1.elapsed() < STALL_LIMIT, "nothing was settled for {} s, after {now} commands", STALL_LIMIT.as_secs());
             tokio::time::sleep(LOOK_PAUSE).await;
         }
-    };
-    until(total / KILL_AFTER_ONE_OF).await;
-    let killed = takeover::kill_and_watch(platform, outboxes).await?;
-    until(u64::MAX).await;
-    bar.finish_and_clear();
-    let played = load.await.context("the load died")??;
-    Ok((played, killed))
+        Ok(())
+    }
+}
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        self.load.abort();
+    }
 }
 
 /// Waits until the platform is at rest, and reads everything.

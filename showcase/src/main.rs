@@ -54,10 +54,10 @@ fn main() -> ExitCode {
 }
 
 fn run(demo: Demo) -> Result<ExitCode> {
+    let plan = demo.plan()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let plan = demo.plan()?;
         let account = tokio::select! {
             account = demo::run(&plan) => account?,
             // What was started is dropped with the future, and killed by that.
@@ -71,6 +71,7 @@ fn run(demo: Demo) -> Result<ExitCode> {
 
 impl Demo {
     fn plan(self) -> Result<Plan> {
+        anyhow::ensure!(self.players >= 2 * u32::from(self.clients), "--players: each client needs two");
         let now = u64::try_from(SystemClock.now().as_microsecond())?;
         let size = Size {
             players: usize::try_from(self.players)?,

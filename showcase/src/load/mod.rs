@@ -40,7 +40,7 @@ const PLAYERS_STREAM: u64 = u64::MAX;
 /// How much is asked of the platform.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// How many players, at least 8 for each client.
+    /// How many players, at least 2 for each client.
     pub players: usize,
     /// How many clients at a time.
     pub clients: u16,
@@ -91,10 +91,10 @@ pub async fn play(size: Size, wire: &Wire, clock: &SharedClock, began: Instant, 
     let mut history = first.finish();
 
     let barrier = Arc::new(Barrier::new(usize::from(size.clients)));
-    let share = size.players.div_ceil(usize::from(size.clients));
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..size.clients {
-        let own = players.iter().skip(usize::from(number) * share).take(share).map(|id| Player { id: *id, available: [0, 0] });
+        let own = players.iter().skip(usize::from(number)).step_by(usize::from(size.clients));
+        let own = own.map(|id| Player { id: *id, available: [0, 0] });
         let world = World { players: own.collect(), everyone: players.clone(), shelf: shelf.clone(), ..World::default() };
         let client = client_of(size, wire, clock, began, progress, world, number)?;
         let quota = size.commands.div_ceil(usize::from(size.clients));
