@@ -32,10 +32,11 @@ pub(crate) async fn run(rows: u32, seconds: u32, rounds: u32) -> anyhow::Result<
         let bench = Bench::new().await?;
         drain(&bench, &records, round, &mut report).await?;
         let latencies = steady::run(&bench, STEADY_PER_SECOND, seconds).await?;
-        for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
-            let name = format!("relay-steady, {STEADY_PER_SECOND}/s: commit to append, {name}");
-            let value = crate::micros_to_ms(latencies.value_at_quantile(quantile));
-            report.push(Row::reference(round, &name, value, "ms"));
+        for (from, histogram) in [("insert sent", &latencies.from_sending), ("commit known", &latencies.from_answer)] {
+            for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
+                let name = format!("relay-steady, {STEADY_PER_SECOND}/s: {from} to append, {name}");
+                report.push(Row::reference(round, &name, crate::micros_to_ms(histogram.value_at_quantile(quantile)), "ms"));
+            }
         }
     }
     Ok(report)
