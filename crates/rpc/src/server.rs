@@ -184,10 +184,11 @@ fn routes(config: &ServerConfig, service: Service, reporter: &HealthReporter) ->
         .map_future(move |handler| contain_panic(handler, domain))
         .service(service.routes.prepare());
 
-    // Every message can be looked up, events too; what is listed is what is served here.
+    // Every message can be looked up, events and the details of errors too; what is listed is what is served here.
     let reflection = || {
         let builder = Builder::configure()
             .register_encoded_file_descriptor_set(idempo_proto::DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
         names.iter().copied().chain([HEALTH]).fold(builder, Builder::with_service_name)
     };

@@ -223,10 +223,8 @@ impl Violations {
     }
 
     fn into_status(self, domain: &str) -> Status {
-        let message = match self.found.first() {
-            Some((field, description)) => format!("{field} {description}"),
-            None => "a required value is missing".to_owned(),
-        };
+        let all: Vec<String> = self.found.iter().map(|(field, description)| format!("{field} {description}")).collect();
+        let message = if all.is_empty() { "a required value is missing".to_owned() } else { all.join("; ") };
         let status = refusal(Code::InvalidArgument, "INVALID_FIELD", domain, message);
         self.found.into_iter().fold(status, |status, (field, description)| status.violation(field, description)).into_status()
     }
