@@ -86,9 +86,10 @@ impl Sent {
         let first = rng.random_range(0..ACCOUNTS);
         let second = (first + rng.random_range(1..ACCOUNTS)) % ACCOUNTS;
         let amount = rng.random_range(1..50);
+        let large = rng.random_range(50..150);
         let (command, streams) = match rng.random_range(0..5) {
             0 | 1 => (Command::Deposit(amount), vec![accounts[first]]),
-            2 => (Command::Withdraw(amount), vec![accounts[first]]),
+            2 => (Command::Withdraw(large), vec![accounts[first]]),
             _ => (Command::Move(amount), vec![accounts[first], accounts[second]]),
         };
         Self { key: key(fresh_key(), 1), command, streams, answers: Arc::default() }
