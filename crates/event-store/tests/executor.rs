@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use idempo_clock::Clock as _;
+use idempo_devstack::testing::{self, Proxy};
 use idempo_event_store::memory::MemoryStore;
 use idempo_event_store::store::{Batch, CommandResult, Settled, Store, StoreError, StoredEvent};
 use idempo_event_store::{Config, Error, Executor, Handle, IdempotencyKey, KeyOrigin, Outcome};
 use idempo_ids::StreamId;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Accounts, Command, START_MS, Wire, account, clock, fresh_account, fresh_key, key, key_at, submission};
+use crate::support::{Accounts, Command, START_MS, account, clock, fresh_account, fresh_key, key, key_at, submission};
 
 fn start<S: Store<Rows = ()>>(store: Arc<S>) -> Handle<Accounts> {
     let (handle, executor) = Executor::new(Arc::new(Accounts), store, clock(), Config::default());
@@ -315,12 +316,9 @@ async fn shutdown_answers_what_was_taken_and_takes_nothing_more() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_whose_answer_is_lost_on_the_wire_has_one_effect_when_it_is_retried() {
-    let database = idempo_devstack::testing::database("wallet_db").await;
-    let server = std::env::var("DATABASE_URL").unwrap();
-    let server = server.split(['@', '/']).find(|part| part.parse::<std::net::SocketAddr>().is_ok()).unwrap().parse().unwrap();
-    let wire = Wire::to(server).await;
-    let mut config = database.config("idempo_wallet");
-    config.url = format!("postgres://idempo_wallet@{}/{}", wire.address(), database.name()).into();
+    let database = testing::database("wallet_db").await;
+    let proxy = Proxy::to(testing::cluster().address()).await;
+    let config = database.config_through(&proxy, "idempo_wallet");
     let pool = idempo_pg::Pool::open(&config).unwrap();
     let shared: idempo_clock::SharedClock = clock();
     idempo_event_store::postgres::maintain_key_partitions(&pool, &shared).await.unwrap();
@@ -331,13 +329,13 @@ async fn a_commit_whose_answer_is_lost_on_the_wire_has_one_effect_when_it_is_ret
     handle.execute(submission(key(fresh_key(), 1), Command::Deposit(1), &[target])).await.unwrap();
     for round in 1..=5 {
         let id = fresh_key();
-        wire.swallow_next_answer();
+        proxy.swallow_next_answer();
         let mut answer = handle.execute(submission(key(id, 1), Command::Deposit(1), &[target])).await;
         while answer == Err(Error::Unavailable) {
             answer = handle.execute(submission(key(id, 1), Command::Deposit(1), &[target])).await;
         }
         assert_eq!(replied(&answer.unwrap()), format!("balance {} at {}", round + 1, round + 1));
     }
-    assert_eq!(wire.swallowed(), 5);
+    assert_eq!(proxy.swallowed(), 5);
     assert_eq!(store.load(vec![(target.stream_id, 0)]).await.unwrap().len(), 6);
 }

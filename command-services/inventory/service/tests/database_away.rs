@@ -1,56 +1,13 @@
 //! The database goes away and comes back: calls say so, no key is bound, and the service is back to work by itself.
 
-use std::net::SocketAddr;
-
 use idempo_clock::ManualClock;
-use idempo_devstack::testing::{self, eventually};
+use idempo_devstack::testing::{self, Proxy, eventually};
 use idempo_ids::{Uuid, derive};
 use idempo_proto::inventory::v1::{CreateItemTypeRequest, GetItemTypeRequest, GrantItemRequest};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
 
 use crate::support::{PATIENCE, START, is_replayed, ready, replica, stackable};
-
-/// Stands between the service and its database: while it is open, bytes pass.
-struct Gate {
-    address: SocketAddr,
-    database: String,
-    passing: Option<JoinHandle<()>>,
-}
-
-impl Gate {
-    async fn new(database: String) -> Self {
-        // The port stays ours by its number: it is bound again each time the gate opens.
-        let address = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
-        Self { address, database, passing: None }
-    }
-
-    async fn open(&mut self) {
-        let listener = TcpListener::bind(self.address).await.expect("the port is free");
-        let database = self.database.clone();
-        self.passing = Some(tokio::spawn(async move {
-            let mut passing = JoinSet::new();
-            while let Ok((mut inside, _)) = listener.accept().await {
-                let database = database.clone();
-                passing.spawn(async move {
-                    if let Ok(mut outside) = TcpStream::connect(database).await {
-                        let _ended = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
-                    }
-                });
-            }
-        }));
-    }
-
-    /// Cuts every connection and refuses new ones.
-    async fn close(&mut self) {
-        if let Some(passing) = self.passing.take() {
-            passing.abort();
-            let _cancelled = passing.await;
-        }
-    }
-}
 
 #[track_caller]
 fn assert_away<T: std::fmt::Debug>(answer: Result<Response<T>, Status>) {
@@ -62,12 +19,9 @@ fn assert_away<T: std::fmt::Debug>(answer: Result<Response<T>, Status>) {
 #[tokio::test]
 async fn while_the_database_is_away_calls_are_unavailable_and_later_they_work_with_the_same_keys() {
     let database = testing::database("inventory_db").await;
-    let mut through = url::Url::parse(&testing::cluster().role_url(database.name(), "idempo_inventory")).expect("a URL");
-    let server = format!("{}:{}", through.host_str().expect("a host"), through.port().unwrap_or(5432));
-    let mut gate = Gate::new(server).await;
-    through.set_host(Some("127.0.0.1")).expect("a host");
-    through.set_port(Some(gate.address.port())).expect("a port");
-    let config = idempo_pg::Config { connect_timeout_ms: 1_000, acquire_timeout_ms: 1_000, ..idempo_pg::Config::at(through.as_str()) };
+    let mut proxy = Proxy::shut(testing::cluster().address()).await;
+    let through = database.config_through(&proxy, "idempo_inventory");
+    let config = idempo_pg::Config { connect_timeout_ms: 1_000, acquire_timeout_ms: 1_000, ..through };
     let clock = ManualClock::new(START.parse().expect("a time"));
     let start: jiff::Timestamp = START.parse().expect("a time");
     let time = Uuid::from_u128(u128::from(start.as_millisecond().unsigned_abs()) << 80);
@@ -79,7 +33,7 @@ async fn while_the_database_is_away_calls_are_unavailable_and_later_they_work_wi
     assert_away(client.clone().create_item_type(create.clone()).await);
     assert!(!service.platform.readiness.is_ready());
 
-    gate.open().await;
+    proxy.open().await;
     ready(&service).await;
     assert!(!is_replayed(&client.clone().create_item_type(create).await));
 
@@ -93,18 +47,18 @@ async fn while_the_database_is_away_calls_are_unavailable_and_later_they_work_wi
         ..Default::default()
     };
     client.clone().grant_item(grant(2)).await.expect("granted");
-    gate.close().await;
+    proxy.cut().await;
     // This one is stopped at the append, since the item type is remembered; the read before that.
     assert_away(client.clone().grant_item(grant(3)).await);
     assert_away(client.clone().get_item_type(GetItemTypeRequest { name: item_type.clone() }).await);
     eventually(PATIENCE, "the service sees that its database is away", async || !service.platform.readiness.is_ready()).await;
 
-    gate.open().await;
+    proxy.open().await;
     ready(&service).await;
     let granted = client.clone().grant_item(grant(3)).await;
     assert!(!is_replayed(&granted));
     assert_eq!(granted.expect("granted").into_inner().quantity, 10);
     assert!(is_replayed(&client.clone().grant_item(grant(3)).await));
     service.stop(PATIENCE).await.expect("stopped in order");
-    gate.close().await;
+    proxy.cut().await;
 }

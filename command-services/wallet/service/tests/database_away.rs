@@ -1,65 +1,22 @@
 //! The database goes away and comes back: calls say so, no key is bound, and the service is back to work by itself.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use idempo_clock::ManualClock;
-use idempo_devstack::testing::{self, eventually};
+use idempo_devstack::testing::{self, Proxy, eventually};
 use idempo_ids::{Uuid, derive};
 use idempo_proto::wallet::v1 as api;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::support::*;
 
-/// Stands between the service and its database: while it is open, bytes pass.
-struct Gate {
-    address: SocketAddr,
-    database: String,
-    passing: Option<tokio::task::JoinHandle<()>>,
-}
-
-impl Gate {
-    async fn new(database: String) -> Self {
-        // The port stays ours by its number: it is bound again each time the gate opens.
-        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        Self { address, database, passing: None }
-    }
-
-    async fn open(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
-        let database = self.database.clone();
-        self.passing = Some(tokio::spawn(async move {
-            let mut passing = JoinSet::new();
-            while let Ok((mut inside, _)) = listener.accept().await {
-                let database = database.clone();
-                passing.spawn(async move {
-                    if let Ok(mut outside) = TcpStream::connect(database).await {
-                        let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
-                    }
-                });
-            }
-        }));
-    }
-
-    /// Cuts every connection and refuses new ones.
-    async fn close(&mut self) {
-        if let Some(passing) = self.passing.take() {
-            passing.abort();
-            let _ = passing.await;
-        }
-    }
-}
-
 #[tokio::test]
 async fn while_the_database_is_away_calls_are_unavailable_and_later_they_work_with_the_same_keys() {
     let database = testing::database("wallet_db").await;
-    let url: url::Url = std::env::var("DATABASE_URL").unwrap().parse().unwrap();
-    let mut gate = Gate::new(format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432))).await;
-    let through = format!("postgres://idempo_wallet@{}/{}", gate.address, database.name());
-    let config = idempo_pg::Config { connect_timeout_ms: 1_000, acquire_timeout_ms: 1_000, ..idempo_pg::Config::at(through) };
+    let mut proxy = Proxy::shut(testing::cluster().address()).await;
+    let through = database.config_through(&proxy, "idempo_wallet");
+    let config = idempo_pg::Config { connect_timeout_ms: 1_000, acquire_timeout_ms: 1_000, ..through };
     let clock = ManualClock::new(START.parse().unwrap());
     // The database is not there yet when the service starts.
     let (service, client) = replica(config, &clock).await;
@@ -68,19 +25,19 @@ async fn while_the_database_is_away_calls_are_unavailable_and_later_they_work_wi
     assert_away(client.clone().open_wallet(open.clone()).await);
     assert!(!service.platform.readiness.is_ready());
 
-    gate.open().await;
+    proxy.open().await;
     tokio::time::timeout(PATIENCE, service.platform.readiness.wait_ready()).await.unwrap();
     let first = client.clone().open_wallet(open).await.unwrap();
     assert!(!is_replay(first.metadata()));
 
     let name = format!("wallets/{player_id}");
     let grant = api::GrantFundsRequest { request_id: key(&clock, 2), wallet: name.clone(), asset: 1, amount: 5, ..Default::default() };
-    gate.close().await;
+    proxy.cut().await;
     assert_away(client.clone().grant_funds(grant.clone()).await);
     assert_away(client.clone().get_wallet(api::GetWalletRequest { name: name.clone(), ..Default::default() }).await);
     eventually(PATIENCE, "the service sees that its database is away", async || !service.platform.readiness.is_ready()).await;
 
-    gate.open().await;
+    proxy.open().await;
     tokio::time::timeout(PATIENCE, service.platform.readiness.wait_ready()).await.unwrap();
     client.clone().grant_funds(grant.clone()).await.unwrap();
     assert!(is_replay(client.clone().grant_funds(grant).await.unwrap().metadata()));
@@ -88,7 +45,7 @@ async fn while_the_database_is_away_calls_are_unavailable_and_later_they_work_wi
         client.clone().get_wallet(api::GetWalletRequest { name, ..Default::default() }).await.unwrap().into_inner().wallet.unwrap();
     assert_eq!(wallet.balances[0].posted, 5);
     service.stop(PATIENCE).await.unwrap();
-    gate.close().await;
+    proxy.cut().await;
 }
 
 fn key(clock: &Arc<ManualClock>, number: u32) -> String {

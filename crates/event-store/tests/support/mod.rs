@@ -1,7 +1,5 @@
 //! A small account domain, and stores to run it on.
 
-mod wire;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +11,6 @@ use idempo_ids::{EventId, Uuid, derive};
 use idempo_proto::event::v1::event_envelope::Data;
 use idempo_proto::event::v1::{EventEnvelope, FundsBurned, FundsMinted};
 use prost::Message as _;
-pub(crate) use wire::Wire;
 
 /// A time all tests begin at: 2026-11-01T00:00:00Z.
 pub(crate) const START_MS: i64 = 1_793_491_200_000;
