@@ -118,6 +118,7 @@ mod readiness;
 mod role;
 mod signals;
 mod tasks;
+mod watch;
 
 pub use boot::run;
 pub use config::PlatformConfig;

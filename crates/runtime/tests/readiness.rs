@@ -47,3 +47,21 @@ async fn followers_see_readiness_change() {
     waiting.await.unwrap();
     assert!(follower.has_changed().unwrap() && *follower.borrow_and_update());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watched_condition_follows_what_is_found() {
+    let platform = idempo_runtime::Platform::new("sample", idempo_clock::ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+    let (there, look) = tokio::sync::watch::channel(false);
+    platform.watch("database", move || {
+        let is_there = *look.borrow();
+        async move { if is_there { Ok(()) } else { Err("connection refused") } }
+    });
+    let mut ready = platform.readiness.subscribe();
+    assert!(!platform.readiness.is_ready());
+    there.send_replace(true);
+    ready.wait_for(|ready| *ready).await.unwrap();
+    there.send_replace(false);
+    ready.wait_for(|ready| !*ready).await.unwrap();
+    assert_eq!(platform.readiness.missing(), [missing("database", "connection refused")]);
+    platform.tasks.shut_down(std::time::Duration::from_secs(1)).await.unwrap();
+}
