@@ -12,10 +12,13 @@ mod executor;
 pub mod headers;
 mod inline;
 pub mod memory;
+mod meters;
 pub mod postgres;
 mod respond;
+mod rows;
 pub mod store;
 mod submission;
+pub mod timer;
 
 pub use domain::{
     Applied, AppliedEvent, AppliedStream, Category, CommandOf, DecodeError, Domain, EventOf, RejectionOf, StateOf, StreamTarget,

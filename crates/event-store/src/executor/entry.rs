@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::domain::{CommandOf, Domain};
+use crate::meters;
 use crate::store::{Batch, CommandAppend, CommandResult, Settled, Store, StoreError, Verdict};
 use crate::submission::{CLIENT_KEY_AGE_MAX_MS, Error, IdempotencyKey, KEY_AHEAD_MAX_MS, KEY_MEMORY_MS, KeyOrigin, Outcome, Submission};
 
@@ -86,7 +87,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
         let id = key_id(&submission.key);
         let waiter = Waiter { fingerprint: submission.key.fingerprint.clone(), answer };
         if let Some(settled) = self.answers.get(&id) {
-            metrics::counter!("idempo_idempotency_hits_total", "surface" => "memory").increment(1);
+            metrics::counter!(meters::IDEMPOTENCY_HITS, "surface" => "memory").increment(1);
             waiter.answer(Ok(settled), true);
         } else if let Some(waiters) = self.waiting.get_mut(&id) {
             if waiters.len() >= WAITERS_PER_KEY_MAX {

@@ -17,6 +17,7 @@
 //! * Memory and connections are bounded: the queue, the commands that wait, the batches in flight and the caches have limits in [`Config`];
 //!   what waits for one key, the loads and the look-ups in flight have constants here.
 
+mod config;
 mod decide;
 mod entry;
 mod load;
@@ -38,44 +39,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::{CommandOf, Domain, StateOf};
 use crate::inline::InlineProjection;
+use crate::meters;
 use crate::store::{CommandResult, Settled, Store, StoreError};
 use crate::submission::{Error, Outcome, Submission};
+pub use config::Config;
 use decide::Decided;
 use entry::{Entry, Expired, KeyId, Waiter};
 use load::Loaded;
 
 /// The rows of a domain's inline projection.
 pub(crate) type RowsOf<D> = <<D as Domain>::Inline as InlineProjection>::Rows;
-
-/// The executor's limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Config {
-    /// The most commands in one batch, so in one transaction.
-    pub batch_commands_max: usize,
-    /// The most batches that are with the database at once.
-    pub batches_in_flight_max: usize,
-    /// The most commands that wait to be taken up, and the most that wait for their streams. Beyond, commands are refused as overload.
-    pub queue_commands_max: usize,
-    /// The most streams whose folded state is kept; at least 4,096, so that what was loaded for a command is there when it is decided.
-    pub cached_streams_max: usize,
-    /// The most answers that are kept to answer duplicates without asking the database.
-    pub cached_answers_max: usize,
-    /// How often a command is decided before it is given up as contended.
-    pub attempts_max: u32,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            batch_commands_max: 128,
-            batches_in_flight_max: 3,
-            queue_commands_max: 4_096,
-            cached_streams_max: 20_000,
-            cached_answers_max: 20_000,
-            attempts_max: 8,
-        }
-    }
-}
 
 /// How many waiting commands are looked at to fill one batch.
 const SCAN_COMMANDS_MAX: usize = 1_024;
@@ -196,6 +169,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     /// An executor and the handle through which it is given work.
     #[must_use]
     pub fn new(domain: Arc<D>, store: Arc<S>, clock: SharedClock, config: Config) -> (Handle<D>, Self) {
+        meters::describe();
         let (sender, queue) = mpsc::channel(config.queue_commands_max.max(1));
         let capacity = |limit: usize| NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
         let executor = Self {
@@ -295,7 +269,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
 
     fn start_append(&mut self, decided: Vec<Decided<D>>, working: HashMap<StreamId, Folded<StateOf<D>>>, rows: RowsOf<D>) {
         self.batches_in_flight += 1;
-        metrics::histogram!("idempo_append_batch_commands").record(u32::try_from(decided.len()).unwrap_or(u32::MAX));
+        metrics::histogram!(meters::BATCH_COMMANDS).record(u32::try_from(decided.len()).unwrap_or(u32::MAX));
         let store = Arc::clone(&self.store);
         let commands = decided.iter().map(|decided| decided.append.clone()).collect();
         self.tasks.spawn(async move {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use idempo_ids::StreamId;
 
 use crate::domain::{Domain, StateOf};
+use crate::meters;
 use crate::store::{CommandResult, NewEvent, SINCE_EVENTS_MAX, Store, StoreError, StoredEvent};
 use crate::submission::Error;
 
@@ -60,12 +61,12 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
                 CommandResult::Taken(settled) => {
                     news.sound.extend(streams.clone());
                     news.failed.extend(streams);
-                    metrics::counter!("idempo_idempotency_hits_total", "surface" => "store").increment(1);
+                    metrics::counter!(meters::IDEMPOTENCY_HITS, "surface" => "store").increment(1);
                     self.answer(&append.key, settled, true);
                 }
                 CommandResult::Conflict { since } => {
                     news.failed.extend(streams);
-                    metrics::counter!("idempo_append_conflicts_total").increment(1);
+                    metrics::counter!(meters::CONFLICTS).increment(1);
                     news.since.extend(since);
                     again.push(entry);
                 }
