@@ -2,7 +2,7 @@
 //! `inventory.append_item_types`.
 
 use idempo_decider::Timestamp;
-use idempo_event_store::{InlineProjection, Parameter};
+use idempo_event_store::{InlineProjection, Parameter, table_rows};
 use idempo_ids::Uuid;
 
 /// The inline projection of inventories: the types of unique items, and reservations.
@@ -46,36 +46,7 @@ impl InlineProjection for Catalogue {
     }
 }
 
-/// Declares a table's new rows, and how they become one array for each column: the command's number first, the fields in their order.
-macro_rules! rows {
-    ($(#[$doc:meta])* $table:ident of $(#[$row_doc:meta])* $row:ident { $($field:ident: $type:ty,)+ }) => {
-        $(#[$row_doc])*
-        #[derive(Debug, Clone)]
-        pub(crate) struct $row {
-            $(pub(crate) $field: $type,)+
-        }
-
-        $(#[$doc])*
-        #[derive(Debug, Default)]
-        struct $table {
-            command: Vec<i32>,
-            $($field: Vec<$type>,)+
-        }
-
-        impl $table {
-            fn push(&mut self, command: i32, row: $row) {
-                self.command.push(command);
-                $(self.$field.push(row.$field);)+
-            }
-
-            fn columns(self) -> Vec<Parameter> {
-                vec![Box::new(self.command), $(Box::new(self.$field),)+]
-            }
-        }
-    };
-}
-
-rows! {
+table_rows! {
     /// Rows of `inventory.unique_items`.
     MintedItems of
     /// A minted unique item.
@@ -85,7 +56,7 @@ rows! {
     }
 }
 
-rows! {
+table_rows! {
     /// Rows of `inventory.reservations`.
     MadeReservations of
     /// A reservation that was made.
@@ -96,7 +67,7 @@ rows! {
     }
 }
 
-rows! {
+table_rows! {
     /// Changes of rows of `inventory.reservations`.
     EndedReservations of
     /// How a reservation ended.
@@ -107,7 +78,7 @@ rows! {
     }
 }
 
-rows! {
+table_rows! {
     /// Rows of `inventory.item_types`.
     CreatedItemTypes of
     /// A created item type.

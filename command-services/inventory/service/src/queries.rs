@@ -1,7 +1,7 @@
 //! Reads of the inventory's tables. Each function is a statement of its name in `sql/`.
 
 use idempo_decider::Timestamp;
-use idempo_ids::{ItemId, PlayerId, ReservationId};
+use idempo_ids::{ItemId, PlayerId, ReservationId, Uuid};
 use idempo_inventory_domain::inventory::ReservationLookup;
 use idempo_inventory_domain::item_type::{ItemType, ItemTypeId};
 use idempo_pg::{Client, Error};
@@ -51,13 +51,9 @@ pub(crate) struct OpenReservation {
 }
 
 /// The open reservations that expire next, beyond one that expires at `after`.
-pub(crate) async fn open_reservations(
-    client: &Client,
-    after: (Timestamp, ReservationId),
-    limit: i64,
-) -> Result<Vec<OpenReservation>, Error> {
+pub(crate) async fn open_reservations(client: &Client, after: (Timestamp, Uuid), limit: i64) -> Result<Vec<OpenReservation>, Error> {
     let statement = client.prepare_cached(include_str!("sql/open_reservations.sql")).await?;
-    let rows = client.query(&statement, &[&after.0, &after.1.uuid(), &limit]).await?;
+    let rows = client.query(&statement, &[&after.0, &after.1, &limit]).await?;
     let open = rows.iter().map(|row| {
         Ok(OpenReservation {
             reservation: ReservationId::new(row.try_get("reservation_id")?),

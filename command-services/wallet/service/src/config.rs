@@ -1,12 +1,8 @@
 //! The wallet service's settings.
 
+use idempo_command_service::Timers;
 use idempo_runtime::Invalid;
 use serde::{Deserialize, Serialize};
-
-/// The shortest wait between two looks at the holds that are due, in milliseconds.
-const POLL_INTERVAL_MIN_MS: u64 = 10;
-/// The longest wait between two looks at the holds that are due, in milliseconds.
-const POLL_INTERVAL_MAX_MS: u64 = 60_000;
 
 /// The wallet service's settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,6 +12,8 @@ pub struct Config {
     pub database: idempo_pg::Config,
     /// The gRPC server.
     pub grpc: idempo_rpc::ServerConfig,
+    /// The limits of what decides and appends.
+    pub executor: idempo_event_store::Config,
     /// What happens by itself.
     pub timers: Timers,
 }
@@ -26,21 +24,12 @@ impl Default for Config {
             application_name: "idempo-wallet".to_owned(),
             ..idempo_pg::Config::at("postgres://idempo_wallet@127.0.0.1:5432/wallet_db")
         };
-        Self { database, grpc: idempo_rpc::ServerConfig::default(), timers: Timers::default() }
-    }
-}
-
-/// What happens by itself.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Timers {
-    /// How long a hold that was placed meanwhile may stay unseen, in milliseconds, 10 to 60,000: it expires at most this late.
-    pub poll_interval_ms: u64,
-}
-
-impl Default for Timers {
-    fn default() -> Self {
-        Self { poll_interval_ms: 500 }
+        Self {
+            database,
+            grpc: idempo_rpc::ServerConfig::default(),
+            executor: idempo_event_store::Config::default(),
+            timers: Timers::default(),
+        }
     }
 }
 
@@ -52,10 +41,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), Invalid> {
         self.database.validate().map_err(|error| Invalid::new("database", error.to_string()))?;
         self.grpc.validate().map_err(|problem| Invalid::new("grpc", problem))?;
-        if !(POLL_INTERVAL_MIN_MS..=POLL_INTERVAL_MAX_MS).contains(&self.timers.poll_interval_ms) {
-            let bounds = format!("must be {POLL_INTERVAL_MIN_MS} to {POLL_INTERVAL_MAX_MS}");
-            return Err(Invalid::new("timers.poll_interval_ms", bounds));
-        }
-        Ok(())
+        self.executor.validate().map_err(|problem| Invalid::new("executor", problem))?;
+        self.timers.validate()
     }
 }

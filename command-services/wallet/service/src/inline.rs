@@ -1,7 +1,7 @@
 //! The wallet's tables as they are kept in the transaction of the events: gathered here by columns, written by `wallet.append`.
 
 use idempo_decider::Timestamp;
-use idempo_event_store::{InlineProjection, Parameter};
+use idempo_event_store::{InlineProjection, Parameter, table_rows};
 use idempo_ids::Uuid;
 
 /// The wallet's inline projection: wallets, entries, transactions and holds.
@@ -26,36 +26,7 @@ impl InlineProjection for Ledger {
     }
 }
 
-/// Declares a table's new rows, and how they become one array for each column: the command's number first, the fields in their order.
-macro_rules! rows {
-    ($(#[$doc:meta])* $table:ident of $(#[$row_doc:meta])* $row:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)+ }) => {
-        $(#[$row_doc])*
-        #[derive(Debug, Clone)]
-        pub(crate) struct $row {
-            $($(#[$field_doc])* pub(crate) $field: $type,)+
-        }
-
-        $(#[$doc])*
-        #[derive(Debug, Default)]
-        struct $table {
-            command: Vec<i32>,
-            $($field: Vec<$type>,)+
-        }
-
-        impl $table {
-            fn push(&mut self, command: i32, row: $row) {
-                self.command.push(command);
-                $(self.$field.push(row.$field);)+
-            }
-
-            fn columns(self) -> Vec<Parameter> {
-                vec![Box::new(self.command), $(Box::new(self.$field),)+]
-            }
-        }
-    };
-}
-
-rows! {
+table_rows! {
     /// Rows of `wallet.wallets`.
     Wallets of
     /// An opened wallet.
@@ -65,7 +36,7 @@ rows! {
     }
 }
 
-rows! {
+table_rows! {
     /// Rows of `wallet.entries`.
     Entries of
     /// What an event did to a wallet, with the balance after it.
@@ -88,7 +59,7 @@ rows! {
     }
 }
 
-rows! {
+table_rows! {
     /// Rows of `wallet.transactions`.
     Transactions of
     /// A transaction: an amount from one side to the other.
@@ -105,7 +76,7 @@ rows! {
     }
 }
 
-rows! {
+table_rows! {
     /// Rows of `wallet.holds`.
     PlacedHolds of
     /// A placed hold.
@@ -121,7 +92,7 @@ rows! {
     }
 }
 
-rows! {
+table_rows! {
     /// Changes of rows of `wallet.holds`.
     ResolvedHolds of
     /// How a hold was resolved.

@@ -14,37 +14,27 @@ mod config;
 mod grpc;
 mod handlers;
 mod inline;
+mod ledger;
 mod metrics;
 mod queries;
 mod timers;
 
 pub use codec::WalletDomain;
-pub use config::{Config, Timers};
+pub use config::Config;
+pub use idempo_command_service::Timers;
 pub use inline::Ledger;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use idempo_clock::SharedClock;
-use idempo_event_store::postgres::{PostgresStore, maintain_key_partitions};
-use idempo_event_store::{Executor, Handle};
+use idempo_command_service::{look_after_database, start_executor, start_grpc, start_timer};
 use idempo_pg::Pool;
 use idempo_proto::wallet::v1::wallet_service_server::WalletServiceServer;
-use idempo_runtime::{Condition, Invalid, Platform, Role, Running, Stage, Task};
-use tokio_util::sync::CancellationToken;
+use idempo_rpc::Service;
+use idempo_runtime::{Invalid, Platform, Role, Running};
 use tonic::server::NamedService as _;
 use tonic::service::Routes;
 
 use grpc::Grpc;
 use handlers::Handlers;
-use timers::HoldTimer;
-
-/// How often the database is asked whether it is there.
-const DATABASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the partitions of the idempotency keys are looked after.
-const KEY_PARTITIONS_INTERVAL: Duration = Duration::from_hours(24);
-/// How soon that is tried again after a failure.
-const KEY_PARTITIONS_RETRY: Duration = Duration::from_secs(1);
+use timers::HoldExpiry;
 
 /// The wallet service.
 #[derive(Debug)]
@@ -63,84 +53,18 @@ impl Role for Wallet {
         metrics::describe();
         let pool = Pool::open(&config.database)?;
         look_after_database(&pool, &platform);
-        let commands = start_executor(&pool, &platform);
-        let interval = Duration::from_millis(config.timers.poll_interval_ms);
-        let timer = HoldTimer::new(commands.clone(), pool.clone(), platform.clock.clone(), interval);
-        platform.tasks.spawn(Task::critical("hold-timer").stage(Stage::Edge), |cancel| async move {
-            timer.run(cancel).await;
-            Ok(())
-        });
+        let commands = start_executor(WalletDomain, config.executor, &pool, &platform);
+        start_timer::<HoldExpiry>(commands.clone(), &config.timers, &pool, &platform);
+        ledger::watch(&pool, &platform);
         let handlers = Handlers::new(commands, pool, platform.clock.clone());
-        let address = start_grpc(&config, handlers, &platform).await?;
+        let address = start_grpc(&config.grpc, service(&config, handlers), &platform).await?;
         Ok(Running::new().with_address("grpc", address))
     }
 }
 
-/// Starts what decides and appends. It ends after what takes in new work.
-fn start_executor(pool: &Pool, platform: &Platform) -> Handle<WalletDomain> {
-    let store = Arc::new(PostgresStore::<Ledger>::new(pool.clone()));
-    let limits = idempo_event_store::Config::default();
-    let (commands, executor) = Executor::new(Arc::new(WalletDomain), Arc::clone(&store), platform.clock.clone(), limits);
-    platform.tasks.spawn(Task::critical("executor"), |cancel| async move {
-        executor.run(cancel).await;
-        Ok(())
-    });
-    platform.tasks.spawn(Task::critical("doorbell"), |cancel| async move {
-        store.ring_doorbell(cancel).await;
-        Ok(())
-    });
-    commands
-}
-
-async fn start_grpc(config: &Config, handlers: Handlers, platform: &Platform) -> anyhow::Result<std::net::SocketAddr> {
+fn service(config: &Config, handlers: Handlers) -> Service {
     let server = WalletServiceServer::new(Grpc(handlers))
         .max_decoding_message_size(config.grpc.max_request_bytes)
         .max_encoding_message_size(config.grpc.max_response_bytes);
-    let service =
-        idempo_rpc::Service { domain: codec::DOMAIN, routes: Routes::new(server), names: vec![WalletServiceServer::<Grpc>::NAME] };
-    let shutdown = platform.tasks.token(Stage::Edge);
-    let (address, serving) = idempo_rpc::serve(&config.grpc, service, platform.readiness.subscribe(), shutdown).await?;
-    platform.tasks.spawn(Task::critical("grpc").stage(Stage::Edge), |_| async move { Ok(serving.await?) });
-    Ok(address)
-}
-
-/// Keeps the service's readiness true to whether its database is there, and the key partitions ahead of the time.
-fn look_after_database(pool: &Pool, platform: &Platform) {
-    let (database, watched) = (platform.readiness.condition("database"), pool.clone());
-    platform.tasks.spawn(Task::critical("database-watch"), |cancel| watch_database(watched, database, cancel));
-    let (partitions, pool, clock) = (platform.readiness.condition("key-partitions"), pool.clone(), platform.clock.clone());
-    platform.tasks.spawn(Task::critical("key-partitions"), |cancel| keep_key_partitions(pool, clock, partitions, cancel));
-}
-
-async fn watch_database(pool: Pool, database: Condition, cancel: CancellationToken) -> anyhow::Result<()> {
-    while let Some(checked) = cancel.run_until_cancelled(pool.check()).await {
-        match checked {
-            Ok(()) => database.met(),
-            Err(error) => database.unmet(error.to_string()),
-        }
-        if cancel.run_until_cancelled(tokio::time::sleep(DATABASE_CHECK_INTERVAL)).await.is_none() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-async fn keep_key_partitions(pool: Pool, clock: SharedClock, partitions: Condition, cancel: CancellationToken) -> anyhow::Result<()> {
-    while let Some(kept) = cancel.run_until_cancelled(maintain_key_partitions(&pool, &clock)).await {
-        let wait = match kept {
-            Ok(()) => {
-                partitions.met();
-                KEY_PARTITIONS_INTERVAL
-            }
-            // The partitions reach weeks ahead: a failure matters only before the first success, when the condition is not met anyway.
-            Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "the key partitions could not be looked after");
-                KEY_PARTITIONS_RETRY
-            }
-        };
-        if cancel.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-            break;
-        }
-    }
-    Ok(())
+    Service { domain: codec::DOMAIN, routes: Routes::new(server), names: vec![WalletServiceServer::<Grpc>::NAME] }
 }

@@ -189,6 +189,17 @@ pub(crate) async fn statement(
     }))
 }
 
+/// By how much the sides of the postings made from `start` on differ: of those before `settled`, and of those from it on. The first look reads the
+/// whole ledger, so this may take longer than other statements.
+pub(crate) async fn ledger_sums(client: &mut Client, start: Timestamp, settled: Timestamp) -> Result<(f64, f64), Error> {
+    let transaction = client.build_transaction().read_only(true).start().await?;
+    transaction.batch_execute(include_str!("sql/ledger_patience.sql")).await?;
+    let statement = transaction.prepare_cached(include_str!("sql/ledger_sums.sql")).await?;
+    let row = transaction.query_one(&statement, &[&start, &settled]).await?;
+    transaction.commit().await?;
+    Ok((row.try_get("settled")?, row.try_get("recent")?))
+}
+
 /// A hold that is pending.
 #[derive(Debug)]
 pub(crate) struct PendingHold {
@@ -203,9 +214,9 @@ pub(crate) struct PendingHold {
 }
 
 /// The pending holds that expire next, from beyond `after` on, `limit` at most.
-pub(crate) async fn pending_holds(client: &Client, after: (Timestamp, HoldId), limit: i64) -> Result<Vec<PendingHold>, Error> {
+pub(crate) async fn pending_holds(client: &Client, after: (Timestamp, Uuid), limit: i64) -> Result<Vec<PendingHold>, Error> {
     let statement = client.prepare_cached(include_str!("sql/pending_holds.sql")).await?;
-    let rows = client.query(&statement, &[&after.0, &after.1.uuid(), &limit]).await?;
+    let rows = client.query(&statement, &[&after.0, &after.1, &limit]).await?;
     rows.iter()
         .map(|row| {
             let placed_version: i64 = row.try_get("placed_version")?;

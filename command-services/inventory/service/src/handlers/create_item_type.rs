@@ -20,7 +20,7 @@ pub(crate) async fn create_item_type(
 ) -> Result<Response<CreateItemTypeResponse>, Status> {
     let asked = request.get_ref();
     let mut violations = Violations::new();
-    let shared = Shared { request_id: &asked.request_id, validate_only: asked.validate_only };
+    let shared = Shared { request_id: &asked.request_id, etag: "", validate_only: asked.validate_only };
     let attempt = handlers.attempt(&mut violations, METHOD, &request, &shared);
     let item_type = match &asked.item_type {
         Some(item_type) => checked(&mut violations, item_type),

@@ -16,7 +16,7 @@ const METHOD: &str = "idempo.inventory.v1.InventoryService/EquipItem";
 pub(crate) async fn equip_item(handlers: &Handlers, request: Request<EquipItemRequest>) -> Result<Response<EquipItemResponse>, Status> {
     let asked = request.get_ref();
     let mut violations = Violations::new();
-    let shared = Shared { request_id: &asked.request_id, validate_only: asked.validate_only };
+    let shared = Shared { request_id: &asked.request_id, etag: "", validate_only: asked.validate_only };
     let attempt = handlers.attempt(&mut violations, METHOD, &request, &shared);
     let item = fields::item(&mut violations, "item", &asked.item);
     let (attempt, (player, item)) = violations.accept(DOMAIN, (attempt, item))?;

@@ -1,9 +1,9 @@
 //! Checks of the fields that the inventory's requests have in common.
 
 use idempo_ids::{ItemId, PlayerId, ReservationId};
+use idempo_inventory_domain::Reason;
 use idempo_inventory_domain::item_type::ItemTypeId;
 use idempo_inventory_domain::portion::QUANTITY_MAX;
-use idempo_inventory_domain::Reason;
 use idempo_proto::inventory::v1::StackQuantity;
 use idempo_rpc::{REASON_CHARS_MAX, Violations};
 

@@ -15,7 +15,7 @@ const METHOD: &str = "idempo.inventory.v1.InventoryService/GrantItem";
 pub(crate) async fn grant_item(handlers: &Handlers, request: Request<GrantItemRequest>) -> Result<Response<GrantItemResponse>, Status> {
     let asked = request.get_ref();
     let mut violations = Violations::new();
-    let shared = Shared { request_id: &asked.request_id, validate_only: asked.validate_only };
+    let shared = Shared { request_id: &asked.request_id, etag: "", validate_only: asked.validate_only };
     let attempt = handlers.attempt(&mut violations, METHOD, &request, &shared);
     let player = fields::player(&mut violations, "player", &asked.player);
     let item_type = fields::item_type(&mut violations, "item_type", &asked.item_type);

@@ -18,7 +18,7 @@ pub(crate) async fn release_reservation(
 ) -> Result<Response<ReleaseReservationResponse>, Status> {
     let asked = request.get_ref();
     let mut violations = Violations::new();
-    let shared = Shared { request_id: &asked.request_id, validate_only: asked.validate_only };
+    let shared = Shared { request_id: &asked.request_id, etag: "", validate_only: asked.validate_only };
     let attempt = handlers.attempt(&mut violations, METHOD, &request, &shared);
     let reservation = fields::reservation(&mut violations, "reservation", &asked.reservation);
     let (attempt, (player, reservation)) = violations.accept(DOMAIN, (attempt, reservation))?;

@@ -19,7 +19,7 @@ pub(crate) async fn reserve_item(
 ) -> Result<Response<ReserveItemResponse>, Status> {
     let asked = request.get_ref();
     let mut violations = Violations::new();
-    let shared = Shared { request_id: &asked.request_id, validate_only: asked.validate_only };
+    let shared = Shared { request_id: &asked.request_id, etag: "", validate_only: asked.validate_only };
     let attempt = handlers.attempt(&mut violations, METHOD, &request, &shared);
     let player = fields::player(&mut violations, "player", &asked.player);
     let what = match &asked.what {

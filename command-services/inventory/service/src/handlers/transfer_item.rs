@@ -26,7 +26,7 @@ pub(crate) async fn transfer_item(
 ) -> Result<Response<TransferItemResponse>, Status> {
     let asked = request.get_ref();
     let mut violations = Violations::new();
-    let shared = Shared { request_id: &asked.request_id, validate_only: asked.validate_only };
+    let shared = Shared { request_id: &asked.request_id, etag: "", validate_only: asked.validate_only };
     let attempt = handlers.attempt(&mut violations, METHOD, &request, &shared);
     let player = fields::player(&mut violations, "from_player", &asked.from_player);
     let to = fields::other_player(&mut violations, "to_player", &asked.to_player, player);

@@ -18,7 +18,7 @@ pub(crate) async fn unequip_item(
 ) -> Result<Response<UnequipItemResponse>, Status> {
     let asked = request.get_ref();
     let mut violations = Violations::new();
-    let shared = Shared { request_id: &asked.request_id, validate_only: asked.validate_only };
+    let shared = Shared { request_id: &asked.request_id, etag: "", validate_only: asked.validate_only };
     let attempt = handlers.attempt(&mut violations, METHOD, &request, &shared);
     let player = fields::player(&mut violations, "player", &asked.player);
     let (attempt, player) = violations.accept(DOMAIN, (attempt, player))?;
