@@ -1,6 +1,7 @@
 //! The whole run: servers, platform, load, a killed relay, read-back, checks.
 
 use std::collections::HashSet;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +48,19 @@ pub struct Plan {
     pub history: Option<PathBuf>,
 }
 
+/// Tells what is being done, with the seconds since the beginning.
+#[derive(Debug, Clone, Copy)]
+struct Narrator {
+    began: Instant,
+}
+
+impl Narrator {
+    fn say(self, line: &str) {
+        // Nobody to tell is no reason to stop.
+        let _ = writeln!(std::io::stderr(), "[{:6.1} s] {line}", self.began.elapsed().as_secs_f64());
+    }
+}
+
 /// What was found at the end.
 struct Found {
     wallet: Store,
@@ -64,18 +78,20 @@ struct Found {
 /// When something could not be run to its end. What was run and is off stands in the account.
 pub async fn run(plan: &Plan) -> Result<Account> {
     let began = Instant::now();
-    let tell = Tell::to_stderr();
-    let servers = Servers::start(Options::throwaway(tell)).await?;
+    let narrator = Narrator { began };
+    let servers = Servers::start(Options::throwaway(Tell::new(move |line| narrator.say(line)))).await?;
     servers.prepare().await?;
     let mut platform = Platform::start(&servers).await?;
     let started_after = began.elapsed();
-    let result = run_on(plan, &servers, &mut platform).await;
+    let result = run_on(plan, &servers, &mut platform, narrator).await;
     if let Err(error) = &result
         && let Some(fallen) = platform.fallen()?
+        && fallen != error.to_string()
     {
         anyhow::bail!("{error:#}; {fallen}");
     }
     let mut account = result?;
+    narrator.say("everything is checked; draining the platform");
     let complaints = read_logs(&platform)?;
     account.verdicts.push(logs::quiet(complaints.0, &complaints.1));
     let mut drained = Verdict::new("end", "every process drains on SIGTERM and ends with 0", "processes");
@@ -91,7 +107,7 @@ pub async fn run(plan: &Plan) -> Result<Account> {
 }
 
 /// Runs the load on a running platform, kills the relay on the way, and checks what is left.
-async fn run_on(plan: &Plan, servers: &Servers, platform: &mut Platform) -> Result<Account> {
+async fn run_on(plan: &Plan, servers: &Servers, platform: &mut Platform, narrator: Narrator) -> Result<Account> {
     let cluster = servers.cluster()?;
     let clock = SystemClock::shared();
     let wire = Wire::connect(&addresses(platform)?).await.context("connecting to the services")?;
@@ -99,13 +115,16 @@ async fn run_on(plan: &Plan, servers: &Servers, platform: &mut Platform) -> Resu
         Outbox { name: "wallet", session: session(&cluster, "wallet_db").await? },
         Outbox { name: "inventory", session: session(&cluster, "inventory_db").await? },
     ];
-    let (played, killed) = play_and_kill(plan.size, &wire, &clock, platform, &outboxes).await?;
+    narrator.say(&format!("{} clients begin to play, seed {}", plan.size.clients, plan.size.seed));
+    let (played, killed) = play_and_kill(plan.size, &wire, &clock, platform, &outboxes, narrator).await?;
+    narrator.say("all have played; reading back what they left");
     if let Some(path) = &plan.history {
         let file = std::fs::File::create(path).with_context(|| format!("making {}", path.display()))?;
         played.history.write_jsonl(&mut std::io::BufWriter::new(file)).context("writing the history")?;
     }
     let [wallet, inventory] = &outboxes;
     let found = look_back(servers, &cluster, &wire, &played, (&wallet.session, &inventory.session)).await?;
+    narrator.say("everything is read back; checking it");
     account(plan.size, &played, killed, found)
 }
 
@@ -125,6 +144,7 @@ async fn play_and_kill(
     clock: &SharedClock,
     platform: &mut Platform,
     outboxes: &[Outbox],
+    narrator: Narrator,
 ) -> Result<(Played, Killed)> {
     let progress = Arc::new(load::Progress::default());
     let half = u64::try_from(size.commands)? / KILL_AFTER_ONE_OF;
@@ -141,6 +161,7 @@ async fn play_and_kill(
         anyhow::bail!("the load ended before the relay was killed");
     }
     let killed = takeover::kill_and_watch(platform, outboxes).await?;
+    playing.bar.suspend(|| narrator.say(&format!("{} was killed in the middle of it, and the stand-by has taken over", killed.relay)));
     playing.watch(u64::MAX, platform).await?;
     playing.bar.finish_and_clear();
     let played = (&mut playing.load).await.context("the load died")??;
