@@ -156,7 +156,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
                 }
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a key could not be looked up");
+                self.complaints.failed(&error, "looking up a key");
                 self.give_up(entry, &Error::Unavailable);
             }
         }

@@ -9,6 +9,7 @@ use crate::domain::{Domain, StateOf};
 use crate::store::{LOAD_EVENTS_MAX, Store, StoredEvent};
 use crate::submission::Error;
 
+use super::complaints::Complaints;
 use super::entry::Entry;
 use super::{Done, Executor, Folded, RowsOf, decide};
 
@@ -18,8 +19,8 @@ pub(super) type Loaded<D> = (StreamId, Result<Folded<StateOf<D>>, Error>);
 impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     pub(super) fn start_load(&mut self, streams: Vec<StreamId>) {
         self.loads_in_flight += 1;
-        let (domain, store) = (Arc::clone(&self.domain), Arc::clone(&self.store));
-        self.tasks.spawn(async move { Done::Loaded { streams: load_all(&*domain, &*store, streams).await } });
+        let (domain, store, complaints) = (Arc::clone(&self.domain), Arc::clone(&self.store), self.complaints.clone());
+        self.tasks.spawn(async move { Done::Loaded { streams: load_all(&*domain, &*store, &complaints, streams).await } });
     }
 
     /// Takes up loaded states, and tells those who wait for a stream that can't be had.
@@ -50,7 +51,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
 }
 
 /// Reads streams from their first event on, page by page, folding as it goes. One that can't be read spoils none of the others.
-async fn load_all<D: Domain, S: Store>(domain: &D, store: &S, streams: Vec<StreamId>) -> Vec<Loaded<D>> {
+async fn load_all<D: Domain, S: Store>(domain: &D, store: &S, complaints: &Complaints, streams: Vec<StreamId>) -> Vec<Loaded<D>> {
     let mut after: Vec<(StreamId, u64)> = streams.iter().map(|stream| (*stream, 0)).collect();
     after.sort_unstable();
     let mut loaded: HashMap<StreamId, Result<Folded<StateOf<D>>, Error>> =
@@ -59,7 +60,7 @@ async fn load_all<D: Domain, S: Store>(domain: &D, store: &S, streams: Vec<Strea
         let page = match store.load(after.clone()).await {
             Ok(page) => page,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "streams could not be loaded");
+                complaints.failed(&error, "loading streams");
                 return loaded.into_keys().map(|stream| (stream, Err(Error::Unavailable))).collect();
             }
         };

@@ -17,6 +17,7 @@
 //! * Memory and connections are bounded: the queue, the commands that wait, the batches in flight and the caches have limits in [`Config`];
 //!   what waits for one key, the loads and the look-ups in flight have constants here.
 
+mod complaints;
 mod config;
 mod decide;
 mod entry;
@@ -43,6 +44,7 @@ use crate::meters;
 use crate::store::{CommandResult, Settled, Store, StoreError};
 use crate::submission::{Error, Outcome, Submission};
 pub use config::Config;
+use complaints::Complaints;
 use decide::Decided;
 use entry::{Entry, Expired, KeyId, Waiter};
 use load::Loaded;
@@ -153,6 +155,7 @@ pub struct Executor<D: Domain, S> {
     busy: HashSet<StreamId>,
     states: LruCache<StreamId, Folded<StateOf<D>>>,
     answers: LruCache<KeyId, Settled>,
+    complaints: Complaints,
     tasks: JoinSet<Done<D>>,
     batches_in_flight: usize,
     loads_in_flight: usize,
@@ -184,6 +187,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
             busy: HashSet::new(),
             states: LruCache::new(capacity(config.cached_streams_max.max(CACHED_STREAMS_MIN))),
             answers: LruCache::new(capacity(config.cached_answers_max)),
+            complaints: Complaints::default(),
             tasks: JoinSet::new(),
             batches_in_flight: 0,
             loads_in_flight: 0,

@@ -42,7 +42,10 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
             self.busy.remove(stream);
         }
         match result {
-            Ok(results) => self.settle_each(decided, working, results),
+            Ok(results) => {
+                self.complaints.answered();
+                self.settle_each(decided, working, results);
+            }
             Err(error) => self.settle_failed(decided, &error),
         }
     }
@@ -105,8 +108,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     }
 
     fn settle_failed(&mut self, decided: Vec<Decided<D>>, error: &StoreError) {
-        let error_value = error as &dyn std::error::Error;
-        tracing::warn!(error = error_value, commands = decided.len(), "a batch was not appended");
+        self.complaints.failed(error, "appending a batch");
         let is_alone = decided.len() == 1;
         if matches!(error, StoreError::Unknown(_)) {
             for touch in decided.iter().flat_map(|decided| &decided.append.touches) {
