@@ -37,7 +37,7 @@ async fn a_frozen_relay_is_replaced_and_can_move_nothing_when_it_thaws() {
 }
 
 #[tokio::test]
-async fn a_killed_relay_is_replaced_within_a_second() {
+async fn a_killed_relay_is_replaced_long_before_its_lease_ends() {
     let stage = Stage::new().await;
     let session = stage.session().await;
     let mut first = stage.relay("first").start();
@@ -47,7 +47,8 @@ async fn a_killed_relay_is_replaced_within_a_second() {
     let killed = Instant::now();
     first.kill();
     stage.held_by(&session, "second").await;
-    assert!(killed.elapsed() < Duration::from_secs(1), "taken over after {:?}", killed.elapsed());
+    // On an idle machine it is a quarter of a second; a lease holds for three.
+    assert!(killed.elapsed() < Duration::from_millis(2_000), "taken over after {:?}", killed.elapsed());
 }
 
 #[tokio::test]
