@@ -41,8 +41,6 @@ use tonic::service::Routes;
 use grpc::Grpc;
 use handlers::Handlers;
 
-/// How often the database is asked whether it is there.
-const DATABASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon the generation is claimed again when the database was away.
 const CLAIM_RETRY: Duration = Duration::from_millis(200);
 
@@ -68,8 +66,10 @@ impl Role for InventoryProjection {
         let projection = Projection::new(Arc::clone(&store), Arc::clone(&progress), config.options());
         let handlers = Handlers { pool: pool.clone(), view: projection.view(), partitions: config.partitions };
 
-        let database = platform.readiness.condition("database");
-        platform.tasks.spawn(Task::critical("database-watch"), |cancel| watch_database(pool, database, cancel));
+        platform.watch("database", move || {
+            let pool = pool.clone();
+            async move { pool.check().await }
+        });
         let condition = platform.readiness.condition("projection");
         platform.tasks.spawn(Task::critical("projection").stage(Stage::Edge), |cancel| async move {
             if claim(&store, &cancel).await? {
@@ -134,17 +134,4 @@ async fn watch_partitions(
             Some(Err(_)) | None => return Ok(()),
         }
     }
-}
-
-async fn watch_database(pool: Pool, database: Condition, cancel: CancellationToken) -> anyhow::Result<()> {
-    while let Some(checked) = cancel.run_until_cancelled(pool.check()).await {
-        match checked {
-            Ok(()) => database.met(),
-            Err(error) => database.unmet(error.to_string()),
-        }
-        if cancel.run_until_cancelled(tokio::time::sleep(DATABASE_CHECK_INTERVAL)).await.is_none() {
-            break;
-        }
-    }
-    Ok(())
 }
