@@ -1,6 +1,5 @@
 //! The inventory service's settings.
 
-use idempo_command_service::Timers;
 use idempo_runtime::Invalid;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +14,7 @@ pub struct Config {
     /// The limits of what decides and appends.
     pub executor: idempo_event_store::Config,
     /// What happens by itself.
-    pub timers: Timers,
+    pub timers: idempo_command_service::Timers,
 }
 
 impl Default for Config {
@@ -28,7 +27,7 @@ impl Default for Config {
             database,
             grpc: idempo_rpc::ServerConfig::default(),
             executor: idempo_event_store::Config::default(),
-            timers: Timers::default(),
+            timers: idempo_command_service::Timers::default(),
         }
     }
 }
