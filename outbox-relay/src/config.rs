@@ -10,6 +10,8 @@ use crate::tracker::PAGE_ROWS_MAX;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// The gRPC server: health and reflection.
+    pub grpc: idempo_rpc::ServerConfig,
     /// The cluster that rows go to.
     pub kafka: idempo_kafka::Config,
     /// How records are batched, and how many are under way.
@@ -59,6 +61,7 @@ pub struct OutboxConfig {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            grpc: idempo_rpc::ServerConfig::default(),
             kafka: idempo_kafka::Config { client_id: "idempo-outbox-relay".to_owned(), ..idempo_kafka::Config::default() },
             producer: ProducerConfig::default(),
             topics: Topics::default(),
@@ -87,6 +90,7 @@ impl Config {
     /// # Errors
     /// The setting that can't be used.
     pub fn validate(&self) -> Result<(), Invalid> {
+        self.grpc.validate().map_err(|error| Invalid::new("grpc", error))?;
         if !(16..=PAGE_ROWS_MAX).contains(&self.page_rows_max) {
             return Err(Invalid::new("page_rows_max", "must be 16 to 65536"));
         }

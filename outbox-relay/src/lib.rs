@@ -68,6 +68,10 @@ impl Role for Relay {
                 Ok(())
             });
         }
-        Ok(Running::new())
+        let service = idempo_rpc::Service { domain: "outbox-relay.idempo", routes: Default::default(), names: Vec::new() };
+        let shutdown = platform.tasks.token(Stage::Edge);
+        let (address, serving) = idempo_rpc::serve(&config.grpc, service, platform.readiness.subscribe(), shutdown).await?;
+        platform.tasks.spawn(Task::critical("grpc").stage(Stage::Edge), |_| async move { Ok(serving.await?) });
+        Ok(Running::new().with_address("grpc", address))
     }
 }

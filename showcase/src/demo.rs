@@ -129,7 +129,7 @@ async fn run_on(plan: &Plan, servers: &Servers, platform: &mut Platform, narrato
 }
 
 fn addresses(platform: &Platform) -> Result<Addresses> {
-    let address = |name| Ok::<_, anyhow::Error>(format!("http://{}", platform.service(name)?.grpc()?));
+    let address = |name| Ok::<_, anyhow::Error>(format!("http://{}", platform.service(name)?.grpc()));
     Ok(Addresses { wallet: address("wallet")?, inventory: address("inventory")?, inventory_query: address("inventory-projector")? })
 }
 

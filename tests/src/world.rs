@@ -62,9 +62,9 @@ impl World {
     /// A connection to a process, made when it is first used, and again when it was lost.
     ///
     /// # Errors
-    /// When the platform has no process with this name, or it serves no gRPC.
+    /// When the platform has no process with this name.
     pub fn channel(&self, process: &str) -> Result<Channel> {
-        channel(self.platform.service(process)?.grpc()?)
+        channel(self.platform.service(process)?.grpc())
     }
 
     /// A client of the wallet service.

@@ -8,10 +8,12 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 /// The gRPC services of each process that has any.
-pub(crate) const SERVICES: [(&str, &[&str]); 3] = [
+pub(crate) const SERVICES: [(&str, &[&str]); 5] = [
     ("wallet", &["idempo.wallet.v1.WalletService"]),
     ("inventory", &["idempo.inventory.v1.InventoryService"]),
     ("inventory-projector", &["idempo.inventory.v1.InventoryQueryService"]),
+    ("relay-1", &[]),
+    ("relay-2", &[]),
 ];
 
 pub(crate) async fn every_process_is_ready_and_alive(world: &mut World) -> Result<()> {

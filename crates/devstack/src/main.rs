@@ -111,7 +111,7 @@ fn addresses(servers: &Servers, platform: &Platform) -> String {
         servers.redis_url()
     );
     for (name, service) in platform.services() {
-        let grpc = service.grpc().map_or_else(|_| String::new(), |grpc| format!("gRPC {grpc}"));
+        let grpc = format!("gRPC {}", service.grpc());
         text.push_str(&format!("{name:<20}  {grpc:<20}  admin http://{}\n", service.admin()));
     }
     text.push_str("\nEverything runs; Ctrl-C ends it. What was written is there the next time.\n");

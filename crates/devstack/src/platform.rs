@@ -38,8 +38,8 @@ struct Role {
     name: &'static str,
     binary: &'static str,
     wiring: Wiring,
-    /// The port in `up` where it serves gRPC, where it does.
-    grpc_port: Option<u16>,
+    /// The port in `up` where it serves gRPC.
+    grpc_port: u16,
     /// The port in `up` of its admin listener.
     admin_port: u16,
 }
@@ -49,25 +49,25 @@ const ROLES: [Role; 5] = [
         name: "wallet",
         binary: "idempo-wallet",
         wiring: Wiring::Database { database: "wallet_db", role: "idempo_wallet", reads_events: false },
-        grpc_port: Some(7001),
+        grpc_port: 7001,
         admin_port: 7101,
     },
     Role {
         name: "inventory",
         binary: "idempo-inventory",
         wiring: Wiring::Database { database: "inventory_db", role: "idempo_inventory", reads_events: false },
-        grpc_port: Some(7002),
+        grpc_port: 7002,
         admin_port: 7102,
     },
     Role {
         name: "inventory-projector",
         binary: "idempo-inventory-projector",
         wiring: Wiring::Database { database: "inventory_view_db", role: "idempo_inventory_projector", reads_events: true },
-        grpc_port: Some(7003),
+        grpc_port: 7003,
         admin_port: 7103,
     },
-    Role { name: "relay-1", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, grpc_port: None, admin_port: 7104 },
-    Role { name: "relay-2", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, grpc_port: None, admin_port: 7105 },
+    Role { name: "relay-1", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, grpc_port: 7004, admin_port: 7104 },
+    Role { name: "relay-2", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, grpc_port: 7005, admin_port: 7105 },
 ];
 
 /// The databases that have an outbox, by the name their relay knows them by.
@@ -82,7 +82,7 @@ pub struct Platform {
 /// One process of the platform.
 #[derive(Debug)]
 pub struct Service {
-    grpc: Option<SocketAddr>,
+    grpc: SocketAddr,
     admin: SocketAddr,
     log: PathBuf,
     launch: Launch,
@@ -91,11 +91,9 @@ pub struct Service {
 
 impl Service {
     /// Where it serves gRPC.
-    ///
-    /// # Errors
-    /// For a relay, which serves none.
-    pub fn grpc(&self) -> Result<SocketAddr> {
-        self.grpc.with_context(|| format!("{} serves no gRPC", self.launch.name))
+    #[must_use]
+    pub fn grpc(&self) -> SocketAddr {
+        self.grpc
     }
 
     /// Where it serves `/livez`, `/readyz` and `/metrics`.
@@ -230,7 +228,7 @@ impl Platform {
     pub async fn start_replica(&mut self, of: &str, name: &'static str, variables: &[(&str, &str)]) -> Result<()> {
         anyhow::ensure!(!self.services.contains_key(name), "there is a process {name}");
         let first = self.service(of)?;
-        let grpc = first.grpc.map(|_| Ports::Free.pick(0)).transpose()?.map(local);
+        let grpc = local(Ports::Free.pick(0)?);
         let admin = local(Ports::Free.pick(0)?);
         let log = first.log.with_file_name(format!("{name}.log"));
         let mut launch = Launch { name: name.to_owned(), log: Some(log.clone()), ..first.launch.clone() };
@@ -293,7 +291,7 @@ impl Role {
         let program = folder.join(self.binary);
         anyhow::ensure!(program.is_file(), "{} is not built: `cargo build --workspace` makes it", program.display());
         let ports = servers.options().ports;
-        let grpc = self.grpc_port.map(|port| ports.pick(port)).transpose()?.map(local);
+        let grpc = local(ports.pick(self.grpc_port)?);
         let admin = local(ports.pick(self.admin_port)?);
         let log = logs.join(format!("{}.log", self.name));
         let mut variables = addresses(grpc, admin);
@@ -322,10 +320,8 @@ impl Role {
 }
 
 /// What tells a process where to listen.
-fn addresses(grpc: Option<SocketAddr>, admin: SocketAddr) -> Vec<(String, String)> {
-    let mut variables = vec![("IDEMPO_PLATFORM__ADMIN_LISTEN".to_owned(), admin.to_string())];
-    variables.extend(grpc.map(|grpc| ("IDEMPO_GRPC__LISTEN".to_owned(), grpc.to_string())));
-    variables
+fn addresses(grpc: SocketAddr, admin: SocketAddr) -> Vec<(String, String)> {
+    vec![("IDEMPO_PLATFORM__ADMIN_LISTEN".to_owned(), admin.to_string()), ("IDEMPO_GRPC__LISTEN".to_owned(), grpc.to_string())]
 }
 
 fn local(port: u16) -> SocketAddr {
