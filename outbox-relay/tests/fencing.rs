@@ -61,9 +61,15 @@ async fn a_write_of_the_cursor_with_an_old_epoch_changes_nothing() {
     let other = stage.session().await;
     let taken = other.client.query_one(take, &[&"second", &60_000_i64]).await.expect("taken, since the first has expired");
     assert_eq!(taken.get::<_, i64>(0), old + 1);
-    let sql = "WITH w AS (SELECT $1::bigint AS epoch)
-        UPDATE outbox.cursor AS c SET acked_seq = 99 FROM outbox.lease AS l, w WHERE c.epoch = w.epoch AND l.epoch = w.epoch";
-    assert_eq!(session.client.execute(sql, &[&old]).await.expect("an answer"), 0);
+    let prepare = format!("PREPARE write_cursor AS {}", include_str!("../src/sql/write_cursor.sql"));
+    session.client.batch_execute(&prepare).await.expect("prepared");
+    let write = async |epoch: i64| {
+        let sql = format!("EXECUTE write_cursor({epoch}, '9:9:', '{{}}', '{{9}}', '{{5}}', NULL, NULL, NULL, 0)");
+        session.client.batch_execute(&sql).await.expect("an answer");
+        session.client.query_one("SELECT s1::text FROM outbox.cursor", &[]).await.expect("an answer").get::<_, String>(0)
+    };
+    assert_eq!(write(old).await, "3:3:", "the old epoch moves nothing");
+    assert_eq!(write(old + 1).await, "9:9:", "the new one does");
     assert!(session.client.query_opt(take, &[&"third", &1_000_i64]).await.expect("an answer").is_none(), "a lease that holds is not taken");
     let renew = include_str!("../src/sql/renew_lease.sql");
     assert_eq!(session.client.execute(renew, &[&"first", &old, &1_000_i64]).await.expect("an answer"), 0);
