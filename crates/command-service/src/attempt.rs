@@ -3,11 +3,12 @@
 use idempo_decider::Timestamp;
 use idempo_event_store::{CommandOf, Domain, Handle, IdempotencyKey, KeyOrigin, Origin, StreamTarget, Submission, respond};
 use idempo_rpc::fingerprint::fingerprint;
+use idempo_rpc::status::{self, refusal};
 use idempo_rpc::{Violations, scope_of};
 use idempo_telemetry::traceparent_of_current_span;
 use prost::Message;
 use smallvec::SmallVec;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 /// The fields that the requests of all mutations share.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +48,47 @@ impl Attempt {
             expected_version: expected_version?,
             validate_only: shared.validate_only,
         })
+    }
+
+    /// Takes checked values, or binds the key to their refusal.
+    ///
+    /// What the request alone decides is refused each time, for ever; but the key must answer alike too when it comes with another payload.
+    /// Where the key can't be bound now (the database is away), the refusal is as good without: it has no effect either way.
+    ///
+    /// # Errors
+    /// The refusal, or what the key was bound to before.
+    ///
+    /// # Cancel safety
+    /// Cancel safe, as [`Attempt::submit`].
+    pub async fn accept<D: Domain, T: Send>(
+        attempt: Option<Self>,
+        checked: Result<T, Status>,
+        commands: &Handle<D>,
+        error_domain: &'static str,
+    ) -> Result<(Self, T), Status> {
+        match (attempt, checked) {
+            (Some(attempt), Ok(values)) => Ok((attempt, values)),
+            (Some(attempt), Err(refused)) => Err(attempt.refuse(refused, commands, error_domain).await),
+            (None, Err(refused)) => Err(refused),
+            // A check that gives nothing has remembered a violation, so this is never met.
+            (None, Ok(_)) => {
+                Err(refusal(Code::InvalidArgument, "INVALID_FIELD", error_domain, "a required value is missing").into_status())
+            }
+        }
+    }
+
+    async fn refuse<D: Domain>(self, refused: Status, commands: &Handle<D>, error_domain: &'static str) -> Status {
+        if self.validate_only {
+            return refused;
+        }
+        match commands.refuse(self.key, status::encode(&refused)).await {
+            Err(_) => refused,
+            bound => match respond::<()>(bound, error_domain, self.method) {
+                Err(answer) => answer,
+                // The key was bound to a success: with this payload, which is refused, that can only have been another one.
+                Ok(_) => refused,
+            },
+        }
     }
 
     /// Has a command decided and appended, and answers with what its key is bound to. `error_domain` is the service's name in errors.

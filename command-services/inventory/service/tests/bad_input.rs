@@ -56,15 +56,21 @@ async fn every_bad_field_of_a_grant_is_named() {
     let good = world.grant_request(&world.player(), "arrow", 1);
     let mut client = world.client();
     for player in BAD_PLAYERS {
-        invalid(client.grant_item(GrantItemRequest { player: player.to_owned(), ..good.clone() }).await, &["player"]);
+        invalid(
+            client.grant_item(GrantItemRequest { player: player.to_owned(), request_id: world.key(), ..good.clone() }).await,
+            &["player"],
+        );
     }
     for item_type in ["", "arrow", "itemTypes/", "itemTypes/Arrow", "itemTypes/a/b"] {
-        invalid(client.grant_item(GrantItemRequest { item_type: item_type.to_owned(), ..good.clone() }).await, &["item_type"]);
+        invalid(
+            client.grant_item(GrantItemRequest { item_type: item_type.to_owned(), request_id: world.key(), ..good.clone() }).await,
+            &["item_type"],
+        );
     }
     for quantity in [-1, i64::MIN, 1_000_000_001, i64::MAX] {
-        invalid(client.grant_item(GrantItemRequest { quantity, ..good.clone() }).await, &["quantity"]);
+        invalid(client.grant_item(GrantItemRequest { quantity, request_id: world.key(), ..good.clone() }).await, &["quantity"]);
     }
-    invalid(client.grant_item(GrantItemRequest { reason: "x".repeat(129), ..good.clone() }).await, &["reason"]);
+    invalid(client.grant_item(GrantItemRequest { reason: "x".repeat(129), request_id: world.key(), ..good.clone() }).await, &["reason"]);
     let all = GrantItemRequest { quantity: -1, reason: "\0".to_owned(), ..Default::default() };
     invalid(client.grant_item(all).await, &["request_id", "player", "item_type", "quantity", "reason"]);
     client.grant_item(good).await.expect("the good one is good");
@@ -78,17 +84,23 @@ async fn every_bad_field_of_a_reservation_is_named() {
     let good = world.reserve_stack(&player, 1, MINUTE_MS);
     let mut client = world.client();
     for bad in BAD_PLAYERS {
-        invalid(client.reserve_item(ReserveItemRequest { player: bad.to_owned(), ..good.clone() }).await, &["player"]);
+        invalid(
+            client.reserve_item(ReserveItemRequest { player: bad.to_owned(), request_id: world.key(), ..good.clone() }).await,
+            &["player"],
+        );
     }
     for ttl_ms in [0, -1, 999, 2_592_000_001, i64::MAX] {
-        invalid(client.reserve_item(ReserveItemRequest { ttl_ms, ..good.clone() }).await, &["ttl_ms"]);
+        invalid(client.reserve_item(ReserveItemRequest { ttl_ms, request_id: world.key(), ..good.clone() }).await, &["ttl_ms"]);
     }
-    invalid(client.reserve_item(ReserveItemRequest { what: None, ..good.clone() }).await, &["what"]);
+    invalid(client.reserve_item(ReserveItemRequest { what: None, request_id: world.key(), ..good.clone() }).await, &["what"]);
     let what = Some(reserve_item_request::What::Item(player.clone()));
-    invalid(client.reserve_item(ReserveItemRequest { what, ..good.clone() }).await, &["item"]);
+    invalid(client.reserve_item(ReserveItemRequest { what, request_id: world.key(), ..good.clone() }).await, &["item"]);
     let what = Some(reserve_item_request::What::Stack(StackQuantity::default()));
-    invalid(client.reserve_item(ReserveItemRequest { what, ..good.clone() }).await, &["stack.item_type", "stack.quantity"]);
-    invalid(client.reserve_item(ReserveItemRequest { reason: "x".repeat(129), ..good }).await, &["reason"]);
+    invalid(
+        client.reserve_item(ReserveItemRequest { what, request_id: world.key(), ..good.clone() }).await,
+        &["stack.item_type", "stack.quantity"],
+    );
+    invalid(client.reserve_item(ReserveItemRequest { reason: "x".repeat(129), request_id: world.key(), ..good }).await, &["reason"]);
     for reservation in ["", "reservations/x", &player, &format!("{player}/reservations/x")] {
         invalid(client.release_reservation(world.release(reservation)).await, &["reservation"]);
     }
@@ -103,10 +115,16 @@ async fn every_bad_field_of_a_transfer_is_named() {
     let good = world.transfer(&ann, &bob, stack(1));
     let mut client = world.client();
     for bad in BAD_PLAYERS {
-        invalid(client.transfer_item(TransferItemRequest { from_player: bad.to_owned(), ..good.clone() }).await, &["from_player"]);
-        invalid(client.transfer_item(TransferItemRequest { to_player: bad.to_owned(), ..good.clone() }).await, &["to_player"]);
+        invalid(
+            client.transfer_item(TransferItemRequest { from_player: bad.to_owned(), request_id: world.key(), ..good.clone() }).await,
+            &["from_player"],
+        );
+        invalid(
+            client.transfer_item(TransferItemRequest { to_player: bad.to_owned(), request_id: world.key(), ..good.clone() }).await,
+            &["to_player"],
+        );
     }
-    invalid(client.transfer_item(TransferItemRequest { what: None, ..good.clone() }).await, &["what"]);
+    invalid(client.transfer_item(TransferItemRequest { what: None, request_id: world.key(), ..good.clone() }).await, &["what"]);
     for (what, field) in [
         (stack(0), "stack.quantity"),
         (stack(-1), "stack.quantity"),
@@ -114,7 +132,7 @@ async fn every_bad_field_of_a_transfer_is_named() {
         (transfer_item_request::What::Item(ann.clone()), "item"),
         (transfer_item_request::What::Reservation(ann.clone()), "reservation"),
     ] {
-        invalid(client.transfer_item(TransferItemRequest { what: Some(what), ..good.clone() }).await, &[field]);
+        invalid(client.transfer_item(TransferItemRequest { what: Some(what), request_id: world.key(), ..good.clone() }).await, &[field]);
     }
     world.stop().await;
 }
@@ -126,13 +144,19 @@ async fn every_bad_field_of_a_use_is_named() {
     let mut client = world.client();
     let good = world.consume_stack(&player, 1);
     for bad in BAD_PLAYERS {
-        invalid(client.consume_item(ConsumeItemRequest { player: bad.to_owned(), ..good.clone() }).await, &["player"]);
+        invalid(
+            client.consume_item(ConsumeItemRequest { player: bad.to_owned(), request_id: world.key(), ..good.clone() }).await,
+            &["player"],
+        );
         invalid(client.unequip_item(world.unequip(bad)).await, &["player"]);
         invalid(client.equip_item(world.equip(bad)).await, &["item"]);
     }
-    invalid(client.consume_item(ConsumeItemRequest { what: None, ..good.clone() }).await, &["what"]);
+    invalid(client.consume_item(ConsumeItemRequest { what: None, request_id: world.key(), ..good.clone() }).await, &["what"]);
     let what = Some(consume_item_request::What::Stack(StackQuantity { item_type: "arrow".to_owned(), quantity: -5 }));
-    invalid(client.consume_item(ConsumeItemRequest { what, ..good.clone() }).await, &["stack.item_type", "stack.quantity"]);
-    invalid(client.consume_item(ConsumeItemRequest { reason: "ä".repeat(129), ..good }).await, &["reason"]);
+    invalid(
+        client.consume_item(ConsumeItemRequest { what, request_id: world.key(), ..good.clone() }).await,
+        &["stack.item_type", "stack.quantity"],
+    );
+    invalid(client.consume_item(ConsumeItemRequest { reason: "ä".repeat(129), request_id: world.key(), ..good }).await, &["reason"]);
     world.stop().await;
 }

@@ -134,3 +134,31 @@ async fn racing_spends_of_the_same_funds_through_two_replicas_never_overdraw() {
     assert_eq!(world.coins(&wallet).await, (0, 0));
     second.stop(PATIENCE).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_refusal_that_needs_no_state_binds_its_key_as_any_other() {
+    let world = World::new().await;
+    let wallet = world.wallet(10).await;
+    let mut client = world.wallets.clone();
+    for (bad, better, field) in [
+        (world.transfer(&wallet, &wallet, 1), world.wallet(0).await, "to_wallet"),
+        (world.transfer(&wallet, &world.wallet(0).await, 0), String::new(), "amount"),
+        (world.transfer(&wallet, &world.wallet(0).await, -5), String::new(), "amount"),
+        (world.transfer(&wallet, &world.wallet(0).await, i64::MAX), String::new(), "amount"),
+    ] {
+        let only_checked = api::TransferFundsRequest { validate_only: true, request_id: world.request_id(), ..bad.clone() };
+        assert_eq!(violations(client.transfer_funds(only_checked.clone()).await), [field]);
+        let first = client.transfer_funds(bad.clone()).await.unwrap_err();
+        assert_eq!(first.code(), Code::InvalidArgument);
+        let second = client.transfer_funds(bad.clone()).await.unwrap_err();
+        assert!(is_replay(second.metadata()) && !is_replay(first.metadata()));
+        assert_eq!((first.message(), first.details()), (second.message(), second.details()));
+        let to_wallet = if better.is_empty() { bad.to_wallet.clone() } else { better };
+        let mended = api::TransferFundsRequest { to_wallet, amount: 1, ..bad };
+        let mismatch = refused(client.transfer_funds(mended.clone()).await);
+        assert_eq!((mismatch.0, &*mismatch.1), (Code::AlreadyExists, "REQUEST_ID_PAYLOAD_MISMATCH"), "{field}");
+        let with_a_checked_key = api::TransferFundsRequest { request_id: only_checked.request_id, ..mended };
+        client.transfer_funds(with_a_checked_key).await.expect("checking binds no key");
+    }
+    assert_eq!(world.coins(&wallet).await, (6, 0));
+}

@@ -13,10 +13,10 @@ use smallvec::SmallVec;
 use crate::domain::{Applied, AppliedEvent, AppliedStream, CommandOf, Domain, EventOf, StateOf};
 use crate::inline::InlineProjection as _;
 use crate::store::{CommandAppend, NewEvent, Settled, Store, StoredEvent, Touch, Verdict};
-use crate::submission::{Error, Outcome, Submission};
+use crate::submission::{Error, Outcome};
 
 use super::entry::Entry;
-use super::{Executor, Folded, LOAD_STREAMS_MAX, LOADS_IN_FLIGHT_MAX, RowsOf, SCAN_COMMANDS_MAX};
+use super::{Asked, AskedSubmission, Executor, Folded, LOAD_STREAMS_MAX, LOADS_IN_FLIGHT_MAX, RowsOf, SCAN_COMMANDS_MAX};
 
 /// A command that was decided and is with the database.
 pub(super) struct Decided<D: Domain> {
@@ -42,9 +42,18 @@ impl<D: Domain> Plan<D> {
     }
 }
 
+/// What a decided command did.
+struct Happened<'a, D: Domain> {
+    command: &'a CommandOf<D>,
+    decided_at: Timestamp,
+    before: &'a [Folded<StateOf<D>>],
+    after: &'a [Folded<StateOf<D>>],
+    events: &'a [AppliedEvent<'a, EventOf<D>>],
+}
+
 /// The events of a decision with all that their envelopes need.
 struct Outgoing<'a, D: Domain> {
-    submission: &'a Submission<CommandOf<D>>,
+    submission: &'a AskedSubmission<D>,
     decided_at: Timestamp,
 }
 
@@ -131,22 +140,26 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     /// The decision itself: what to append, and the states after it.
     fn decide_on(
         &self,
-        submission: &Submission<CommandOf<D>>,
+        submission: &AskedSubmission<D>,
         before: &[Folded<StateOf<D>>],
         rows: &mut RowsOf<D>,
     ) -> (CommandAppend, SmallVec<[Folded<StateOf<D>>; 2]>) {
         let now = self.clock.now();
         let mut after: SmallVec<[Folded<StateOf<D>>; 2]> = before.iter().cloned().collect();
         let refused = |status: Bytes| self.to_append(submission, Verdict::Refused, status, before, before, SmallVec::new());
+        let command = match &submission.command {
+            Asked::Decide(command) => command,
+            Asked::Refuse(status) => return (refused(status.clone()), after),
+        };
         let current = before.first().map_or(0, |folded| folded.version);
         if submission.expected_version.is_some_and(|expected| expected != current) {
             return (refused(crate::respond::etag_mismatch(self.domain.error_domain(), current)), after);
         }
         let states: SmallVec<[&StateOf<D>; 2]> = before.iter().map(|folded| &*folded.state).collect();
         let context = Context { now, command_id: submission.key.command_id() };
-        let decision = match D::Decider::decide(States::new(&states), &submission.command, &context) {
+        let decision = match D::Decider::decide(States::new(&states), command, &context) {
             Ok(decision) => decision,
-            Err(rejection) => return (refused(self.domain.refusal(&submission.command, &rejection)), after),
+            Err(rejection) => return (refused(self.domain.refusal(command, &rejection)), after),
         };
         drop(states);
         let mut applied_events = SmallVec::<[AppliedEvent<'_, EventOf<D>>; 2]>::new();
@@ -159,39 +172,32 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
         }
         let outgoing = Outgoing::<D> { submission, decided_at: now };
         let events = applied_events.iter().filter_map(|event| outgoing.encode(&self.domain, event)).collect();
-        let reply = self.reply(submission, now, before, &after, &applied_events, rows);
+        let applied = Happened { command, decided_at: now, before, after: &after, events: &applied_events };
+        let reply = self.reply(submission, &applied, rows);
         (self.to_append(submission, Verdict::Applied, reply, before, &after, events), after)
     }
 
     /// The encoded response, and the inline rows beside it.
-    fn reply(
-        &self,
-        submission: &Submission<CommandOf<D>>,
-        decided_at: Timestamp,
-        before: &[Folded<StateOf<D>>],
-        after: &[Folded<StateOf<D>>],
-        events: &[AppliedEvent<'_, EventOf<D>>],
-        rows: &mut RowsOf<D>,
-    ) -> Bytes {
+    fn reply(&self, submission: &AskedSubmission<D>, happened: &Happened<'_, D>, rows: &mut RowsOf<D>) -> Bytes {
         let streams: SmallVec<[AppliedStream<'_, StateOf<D>>; 2]> = submission
             .streams
             .iter()
-            .zip(after)
+            .zip(happened.after)
             .map(|(target, folded)| AppliedStream { target: *target, version: folded.version, state: &*folded.state })
             .collect();
         let moved: SmallVec<[(StreamId, u64); 2]> = streams
             .iter()
-            .zip(before)
+            .zip(happened.before)
             .filter(|(stream, before)| stream.version > before.version)
             .map(|(stream, _)| (stream.target.stream_id, stream.version))
             .collect();
         let position = idempo_rpc::position::encode(&moved);
         let applied = Applied::<D> {
-            command: &submission.command,
+            command: happened.command,
             command_id: submission.key.command_id(),
-            decided_at,
+            decided_at: happened.decided_at,
             streams: &streams,
-            events,
+            events: happened.events,
             position: &position,
         };
         self.domain.project(&applied, rows);
@@ -200,7 +206,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
 
     fn to_append(
         &self,
-        submission: &Submission<CommandOf<D>>,
+        submission: &AskedSubmission<D>,
         verdict: Verdict,
         reply: Bytes,
         before: &[Folded<StateOf<D>>],

@@ -7,12 +7,12 @@ use idempo_ids::{Uuid, v7_millis};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::domain::{CommandOf, Domain};
+use crate::domain::Domain;
 use crate::meters;
 use crate::store::{Batch, CommandAppend, CommandResult, Settled, Store, StoreError, Verdict};
-use crate::submission::{CLIENT_KEY_AGE_MAX_MS, Error, IdempotencyKey, KEY_AHEAD_MAX_MS, KEY_MEMORY_MS, KeyOrigin, Outcome, Submission};
+use crate::submission::{CLIENT_KEY_AGE_MAX_MS, Error, IdempotencyKey, KEY_AHEAD_MAX_MS, KEY_MEMORY_MS, KeyOrigin, Outcome};
 
-use super::{Done, Executor, LOOKUPS_IN_FLIGHT_MAX, Message, RowsOf, WAITERS_PER_KEY_MAX};
+use super::{AskedSubmission, Done, Executor, LOOKUPS_IN_FLIGHT_MAX, Message, RowsOf, WAITERS_PER_KEY_MAX};
 
 /// An idempotency key with its scope.
 pub(super) type KeyId = (Uuid, [u8; 16]);
@@ -24,7 +24,7 @@ pub(super) const fn key_id(key: &IdempotencyKey) -> KeyId {
 
 /// A command that has no answer yet.
 pub(super) struct Entry<D: Domain> {
-    pub(super) submission: Submission<CommandOf<D>>,
+    pub(super) submission: AskedSubmission<D>,
     /// How often it was decided and sent to the database.
     pub(super) attempts: u32,
     /// Whether it must go alone, because a batch it was in failed as a whole.
@@ -110,7 +110,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     }
 
     /// Whether a key that nothing is stored under may be taken now.
-    fn is_in_window(&self, submission: &Submission<CommandOf<D>>) -> bool {
+    fn is_in_window(&self, submission: &AskedSubmission<D>) -> bool {
         let now = u64::try_from(self.clock.now().as_millisecond()).unwrap_or(0);
         let age_max = match submission.key_origin {
             KeyOrigin::Client => CLIENT_KEY_AGE_MAX_MS,

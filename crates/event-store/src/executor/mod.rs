@@ -30,10 +30,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::BackoffBuilder as _;
+use bytes::Bytes;
 use idempo_clock::SharedClock;
 use idempo_decider::COMMAND_STREAMS_MAX;
 use idempo_ids::StreamId;
 use lru::LruCache;
+use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +44,7 @@ use crate::domain::{CommandOf, Domain, StateOf};
 use crate::inline::InlineProjection;
 use crate::meters;
 use crate::store::{CommandResult, Settled, Store, StoreError};
-use crate::submission::{Error, Outcome, Submission};
+use crate::submission::{Error, IdempotencyKey, KeyOrigin, Origin, Outcome, Submission};
 use complaints::Complaints;
 pub use config::Config;
 use decide::Decided;
@@ -98,6 +100,32 @@ impl<D: Domain> Handle<D> {
         if !is_well_formed(&submission) {
             return Err(Error::Malformed);
         }
+        let Submission { command, streams, key, expected_version, validate_only, key_origin, origin } = submission;
+        let command = Asked::Decide(command);
+        self.hand_in(Submission { command, streams, key, expected_version, validate_only, key_origin, origin }).await
+    }
+
+    /// Binds a client's key to a refusal that needed no state: `status` is the encoded `google.rpc.Status`.
+    ///
+    /// # Errors
+    /// Where there is no definite answer; see [`Error`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe, as [`Self::execute`].
+    pub async fn refuse(&self, key: IdempotencyKey, status: Bytes) -> Result<Outcome, Error> {
+        self.hand_in(Submission {
+            command: Asked::Refuse(status),
+            streams: SmallVec::new(),
+            key,
+            expected_version: None,
+            validate_only: false,
+            key_origin: KeyOrigin::Client,
+            origin: Origin::default(),
+        })
+        .await
+    }
+
+    async fn hand_in(&self, submission: AskedSubmission<D>) -> Result<Outcome, Error> {
         let (answer, receiver) = oneshot::channel();
         self.queue.try_send(Message { submission, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded,
@@ -113,8 +141,18 @@ fn is_well_formed<C>(submission: &Submission<C>) -> bool {
     (1..=COMMAND_STREAMS_MAX).contains(&submission.streams.len()) && ids.len() == submission.streams.len()
 }
 
+/// What is asked of the executor.
+enum Asked<C> {
+    /// To decide a command.
+    Decide(C),
+    /// To bind a key to a refusal that was decided already.
+    Refuse(Bytes),
+}
+
+type AskedSubmission<D> = Submission<Asked<CommandOf<D>>>;
+
 struct Message<D: Domain> {
-    submission: Submission<CommandOf<D>>,
+    submission: AskedSubmission<D>,
     answer: oneshot::Sender<Result<Outcome, Error>>,
 }
 

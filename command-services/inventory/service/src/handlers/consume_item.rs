@@ -28,7 +28,8 @@ pub(crate) async fn consume_item(
         None => fields::required(&mut violations, "item, stack"),
     };
     let reason = fields::reason(&mut violations, &asked.reason);
-    let (attempt, player, what, reason) = violations.accept(DOMAIN, (attempt, player, what, reason))?;
+    let checked = violations.accept(DOMAIN, (player, what, reason));
+    let (attempt, (player, what, reason)) = handlers.accept(attempt, checked).await?;
     let what = handlers.selection(what).await?;
     handlers.submit(attempt, Command { player, action: Action::Consume { what, reason } }).await
 }

@@ -29,7 +29,8 @@ pub(crate) async fn create_item_type(
             None
         }
     };
-    let (attempt, item_type) = violations.accept(DOMAIN, (attempt, item_type))?;
+    let checked = violations.accept(DOMAIN, (item_type,));
+    let (attempt, (item_type,)) = handlers.accept(attempt, checked).await?;
     handlers.create(attempt, item_type).await
 }
 

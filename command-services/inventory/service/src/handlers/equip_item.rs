@@ -19,7 +19,8 @@ pub(crate) async fn equip_item(handlers: &Handlers, request: Request<EquipItemRe
     let shared = Shared { request_id: &asked.request_id, etag: "", validate_only: asked.validate_only };
     let attempt = handlers.attempt(&mut violations, METHOD, &request, &shared);
     let item = fields::item(&mut violations, "item", &asked.item);
-    let (attempt, (player, item)) = violations.accept(DOMAIN, (attempt, item))?;
+    let checked = violations.accept(DOMAIN, (item,));
+    let (attempt, ((player, item),)) = handlers.accept(attempt, checked).await?;
     let client = handlers.reader().await?;
     let kind = queries::item_type_of(&client, item).await.map_err(|error| away(&error))?.map(|found| found.kind);
     drop(client);

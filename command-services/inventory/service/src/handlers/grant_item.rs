@@ -22,7 +22,8 @@ pub(crate) async fn grant_item(handlers: &Handlers, request: Request<GrantItemRe
     // Whether 0 is enough depends on the type.
     let quantity = fields::quantity(&mut violations, "quantity", asked.quantity, 0);
     let reason = fields::reason(&mut violations, &asked.reason);
-    let (attempt, player, item_type, quantity, reason) = violations.accept(DOMAIN, (attempt, player, item_type, quantity, reason))?;
+    let checked = violations.accept(DOMAIN, (player, item_type, quantity, reason));
+    let (attempt, (player, item_type, quantity, reason)) = handlers.accept(attempt, checked).await?;
     let kind = handlers.kind(&item_type).await?;
     handlers.submit(attempt, Command { player, action: Action::Grant { item_type, kind, quantity, reason } }).await
 }

@@ -21,7 +21,8 @@ pub(crate) async fn release_reservation(
     let shared = Shared { request_id: &asked.request_id, etag: "", validate_only: asked.validate_only };
     let attempt = handlers.attempt(&mut violations, METHOD, &request, &shared);
     let reservation = fields::reservation(&mut violations, "reservation", &asked.reservation);
-    let (attempt, (player, reservation)) = violations.accept(DOMAIN, (attempt, reservation))?;
+    let checked = violations.accept(DOMAIN, (reservation,));
+    let (attempt, ((player, reservation),)) = handlers.accept(attempt, checked).await?;
     let lookup = handlers.reservation_lookup(player, reservation).await?;
     handlers.submit(attempt, Command { player, action: Action::Release { reservation, lookup } }).await
 }

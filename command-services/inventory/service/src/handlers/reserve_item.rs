@@ -29,7 +29,8 @@ pub(crate) async fn reserve_item(
     };
     let ttl_ms = violations.int("ttl_ms", asked.ttl_ms, RESERVATION_TTL_MIN_MS..=RESERVATION_TTL_MAX_MS);
     let reason = fields::reason(&mut violations, &asked.reason);
-    let (attempt, player, what, ttl_ms, reason) = violations.accept(DOMAIN, (attempt, player, what, ttl_ms, reason))?;
+    let checked = violations.accept(DOMAIN, (player, what, ttl_ms, reason));
+    let (attempt, (player, what, ttl_ms, reason)) = handlers.accept(attempt, checked).await?;
     let what = handlers.selection(what).await?;
     handlers.submit(attempt, Command { player, action: Action::Reserve { what, ttl_ms, reason } }).await
 }

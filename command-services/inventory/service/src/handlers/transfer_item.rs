@@ -38,7 +38,8 @@ pub(crate) async fn transfer_item(
         }
         None => fields::required(&mut violations, "item, stack, reservation"),
     };
-    let (attempt, player, to, what) = violations.accept(DOMAIN, (attempt, player, to, what))?;
+    let checked = violations.accept(DOMAIN, (player, to, what));
+    let (attempt, (player, to, what)) = handlers.accept(attempt, checked).await?;
     let what = match what {
         Named::Free(item) => TransferSelection::Free(handlers.selection(item).await?),
         Named::Reserved(owner, reservation) => {

@@ -21,6 +21,7 @@ pub(crate) async fn unequip_item(
     let shared = Shared { request_id: &asked.request_id, etag: "", validate_only: asked.validate_only };
     let attempt = handlers.attempt(&mut violations, METHOD, &request, &shared);
     let player = fields::player(&mut violations, "player", &asked.player);
-    let (attempt, player) = violations.accept(DOMAIN, (attempt, player))?;
+    let checked = violations.accept(DOMAIN, (player,));
+    let (attempt, (player,)) = handlers.accept(attempt, checked).await?;
     handlers.submit(attempt, Command { player, action: Action::Unequip }).await
 }

@@ -24,7 +24,8 @@ pub(crate) async fn capture_hold(
     let hold = fields::hold(&mut violations, "hold", &asked.hold);
     let amount = amount(&mut violations, asked.amount);
     let to = fields::receiver(&mut violations, "to", &asked.to, hold.map(|(wallet, _)| wallet));
-    let (attempt, (wallet, hold), amount, to) = violations.accept(DOMAIN, (attempt, hold, amount, to))?;
+    let checked = violations.accept(DOMAIN, (hold, amount, to));
+    let (attempt, ((wallet, hold), amount, to)) = handlers.accept(attempt, checked).await?;
     let client = handlers.reader().await?;
     let lookup = queries::hold_lookup(&client, wallet, hold).await.map_err(|error| away(&error))?;
     drop(client);

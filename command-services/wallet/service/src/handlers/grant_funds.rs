@@ -21,6 +21,7 @@ pub(crate) async fn grant_funds(handlers: &Handlers, request: Request<GrantFunds
     let asset = fields::asset(&mut violations, "asset", asked.asset);
     let amount = fields::amount(&mut violations, "amount", asked.amount);
     let reason = fields::reason(&mut violations, &asked.reason);
-    let (attempt, wallet, asset, amount, reason) = violations.accept(DOMAIN, (attempt, wallet, asset, amount, reason))?;
+    let checked = violations.accept(DOMAIN, (wallet, asset, amount, reason));
+    let (attempt, (wallet, asset, amount, reason)) = handlers.accept(attempt, checked).await?;
     handlers.submit(attempt, Command { wallet, action: Action::Grant { asset, amount, reason } }).await
 }

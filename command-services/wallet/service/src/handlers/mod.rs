@@ -1,9 +1,8 @@
 //! One function for each RPC: checks the request field by field, makes a command or a query of it, and answers.
 //!
-//! How refusals bind their keys. What the wallet's state decides (funds, holds, reversals) is refused by the domain, and the refusal is
-//! stored under the request's key. What the request alone decides (an amount of zero, below zero or too large, payer equal to payee, a
-//! malformed name) is refused here with INVALID_ARGUMENT before a key is looked at: the same bytes get the same answer each time and for
-//! ever, so there is nothing to store.
+//! How refusals bind their keys. What the wallet's state decides (funds, holds, reversals) is refused by the domain; what the request alone decides
+//! (an amount of zero, below zero or too large, payer equal to payee, a malformed name) is refused here with INVALID_ARGUMENT. Both are stored under
+//! the request's key, as long as the key itself is one: the same key gets the same answer, and with another payload ALREADY_EXISTS.
 
 mod burn_funds;
 mod capture_hold;

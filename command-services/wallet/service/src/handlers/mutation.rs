@@ -22,6 +22,11 @@ impl Handlers {
         Attempt::check(violations, self.clock.now(), method, request, shared)
     }
 
+    /// Takes checked values, or binds the request's key to their refusal.
+    pub(super) async fn accept<T: Send>(&self, attempt: Option<Attempt>, checked: Result<T, Status>) -> Result<(Attempt, T), Status> {
+        Attempt::accept(attempt, checked, &self.commands, DOMAIN).await
+    }
+
     /// Has a command decided and appended, and answers with what its key is bound to.
     ///
     /// # Cancel safety

@@ -19,6 +19,7 @@ pub(crate) async fn open_wallet(handlers: &Handlers, request: Request<OpenWallet
     let shared = Shared { request_id: &asked.request_id, etag: "", validate_only: asked.validate_only };
     let attempt = handlers.attempt(&mut violations, METHOD, &request, &shared);
     let player = violations.uuid("player_id", &asked.player_id).map(PlayerId::new);
-    let (attempt, wallet) = violations.accept(DOMAIN, (attempt, player))?;
+    let checked = violations.accept(DOMAIN, (player,));
+    let (attempt, (wallet,)) = handlers.accept(attempt, checked).await?;
     handlers.submit(attempt, Command { wallet, action: Action::Open }).await
 }

@@ -22,6 +22,7 @@ pub(crate) async fn place_hold(handlers: &Handlers, request: Request<PlaceHoldRe
     let amount = fields::amount(&mut violations, "amount", asked.amount);
     let ttl_ms = violations.int("ttl_ms", asked.ttl_ms, HOLD_TTL_MIN_MS..=HOLD_TTL_MAX_MS);
     let reason = fields::reason(&mut violations, &asked.reason);
-    let (attempt, wallet, asset, amount, ttl_ms, reason) = violations.accept(DOMAIN, (attempt, wallet, asset, amount, ttl_ms, reason))?;
+    let checked = violations.accept(DOMAIN, (wallet, asset, amount, ttl_ms, reason));
+    let (attempt, (wallet, asset, amount, ttl_ms, reason)) = handlers.accept(attempt, checked).await?;
     handlers.submit(attempt, Command { wallet, action: Action::PlaceHold { asset, amount, ttl_ms, reason } }).await
 }

@@ -22,7 +22,8 @@ pub(crate) async fn release_hold(
     let shared = Shared { request_id: &asked.request_id, etag: &asked.etag, validate_only: asked.validate_only };
     let attempt = handlers.attempt(&mut violations, METHOD, &request, &shared);
     let hold = fields::hold(&mut violations, "hold", &asked.hold);
-    let (attempt, (wallet, hold)) = violations.accept(DOMAIN, (attempt, hold))?;
+    let checked = violations.accept(DOMAIN, (hold,));
+    let (attempt, ((wallet, hold),)) = handlers.accept(attempt, checked).await?;
     let client = handlers.reader().await?;
     let lookup = queries::hold_lookup(&client, wallet, hold).await.map_err(|error| away(&error))?;
     drop(client);

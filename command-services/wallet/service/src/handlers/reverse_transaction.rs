@@ -25,7 +25,8 @@ pub(crate) async fn reverse_transaction(
     let transaction = violations.uuid("transaction_id", &asked.transaction_id).map(TransactionId::new);
     let shortfall = shortfall(&mut violations, asked.shortfall_policy);
     let reason = fields::reason(&mut violations, &asked.reason);
-    let (attempt, transaction, shortfall, reason) = violations.accept(DOMAIN, (attempt, transaction, shortfall, reason))?;
+    let checked = violations.accept(DOMAIN, (transaction, shortfall, reason));
+    let (attempt, (transaction, shortfall, reason)) = handlers.accept(attempt, checked).await?;
     let client = handlers.reader().await?;
     let lookup = queries::transaction_lookup(&client, transaction).await.map_err(|error| away(&error))?;
     drop(client);

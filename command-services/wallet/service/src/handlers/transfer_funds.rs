@@ -25,6 +25,7 @@ pub(crate) async fn transfer_funds(
     let asset = fields::asset(&mut violations, "asset", asked.asset);
     let amount = fields::amount(&mut violations, "amount", asked.amount);
     let reason = fields::reason(&mut violations, &asked.reason);
-    let (attempt, wallet, to, asset, amount, reason) = violations.accept(DOMAIN, (attempt, wallet, to, asset, amount, reason))?;
+    let checked = violations.accept(DOMAIN, (wallet, to, asset, amount, reason));
+    let (attempt, (wallet, to, asset, amount, reason)) = handlers.accept(attempt, checked).await?;
     handlers.submit(attempt, Command { wallet, action: Action::Transfer { to, asset, amount, reason } }).await
 }
