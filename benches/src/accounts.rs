@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 use idempo_decider::{Context, Decider, Decision, States};
-use idempo_event_store::{
-    Applied, Category, DecodeError, Domain, IdempotencyKey, KeyOrigin, NoInline, Origin, StreamTarget, Submission,
-};
+use idempo_event_store::{Applied, Category, DecodeError, Domain, IdempotencyKey, KeyOrigin, NoInline, Origin, StreamTarget, Submission};
 use idempo_ids::{Uuid, derive};
 use idempo_proto::event::v1::event_envelope::Data;
 use idempo_proto::event::v1::{Asset, FundsReceived};

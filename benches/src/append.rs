@@ -38,7 +38,14 @@ pub(crate) async fn run(seconds: u32, rounds: u32) -> anyhow::Result<Vec<Row>> {
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(executor.run(shutdown.clone()));
 
-    let mut bench = Bench { handle, next: 0, url: database_url(database.name())?, seconds, envelope_bytes: 0, began: SystemClock.now().as_millisecond() };
+    let mut bench = Bench {
+        handle,
+        next: 0,
+        url: database_url(database.name())?,
+        seconds,
+        envelope_bytes: 0,
+        began: SystemClock.now().as_millisecond(),
+    };
     bench.drive(Load { streams: STREAMS, under_way: 1 }, 1).await?;
     bench.envelope_bytes = envelope_bytes(&superuser).await?;
     let mut rows = Vec::new();

@@ -22,7 +22,20 @@ pub(crate) fn run(url: &str, clients: u32, seconds: u32, envelope_bytes: usize) 
     let threads = clients.min(2).to_string();
     let output = Command::new("pgbench")
         .current_dir(&folder)
-        .args(["-n", "-M", "prepared", "-l", "--log-prefix=log", "-c", &clients.to_string(), "-j", &threads, "-T", &seconds.to_string(), "-f"])
+        .args([
+            "-n",
+            "-M",
+            "prepared",
+            "-l",
+            "--log-prefix=log",
+            "-c",
+            &clients.to_string(),
+            "-j",
+            &threads,
+            "-T",
+            &seconds.to_string(),
+            "-f",
+        ])
         .arg(&script)
         .arg(url)
         .output()
@@ -31,7 +44,8 @@ pub(crate) fn run(url: &str, clients: u32, seconds: u32, envelope_bytes: usize) 
         bail!("pgbench failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok()).context("pgbench printed no tps")?;
+    let rate =
+        text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok()).context("pgbench printed no tps")?;
     let p50_ms = median_ms(&folder)?;
     std::fs::remove_dir_all(&folder)?;
     Ok(Measured { rate, p50_ms })

@@ -51,7 +51,8 @@ pub(crate) struct Bench {
 
 impl Bench {
     async fn new() -> anyhow::Result<Self> {
-        let bench = Self { database: testing::database("wallet_db").await, brokers: testing::kafka_brokers(), prefix: testing::topic_prefix() };
+        let bench =
+            Self { database: testing::database("wallet_db").await, brokers: testing::kafka_brokers(), prefix: testing::topic_prefix() };
         broker::make_topic(&bench.brokers, &bench.topic()).await?;
         Ok(bench)
     }
