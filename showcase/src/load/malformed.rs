@@ -44,11 +44,27 @@ fn malformed_wallet(world: &World, dice: &mut Dice, player: usize, kind: i64) ->
             let v4 = uuid::Builder::from_random_bytes(*key.as_bytes()).into_uuid();
             Draft::new(v4, GrantFundsRequest { request_id: v4.to_string(), ..grant }).invalid("request_id")
         }
-        2 => Draft::new(key, GrantFundsRequest { amount: 0, ..grant }).invalid("amount"),
-        3 => Draft::new(key, GrantFundsRequest { amount: AMOUNT_TOO_LARGE, ..grant }).invalid("amount"),
-        4 => Draft::new(key, GrantFundsRequest { asset: Asset::Unspecified.into(), ..grant }).invalid("asset"),
-        5 => Draft::new(key, GrantFundsRequest { wallet: "wallets/nobody".to_owned(), ..grant }).invalid("wallet"),
-        6 => Draft::new(key, GrantFundsRequest { reason: "x".repeat(REASON_TOO_LONG), ..grant }).invalid("reason"),
+        2 => {
+            let malformed = Draft::new(key, GrantFundsRequest { amount: 0, ..grant });
+            malformed.changed_by("amount", |request| request.amount = 5).invalid("amount")
+        }
+        3 => {
+            let malformed = Draft::new(key, GrantFundsRequest { amount: AMOUNT_TOO_LARGE, ..grant });
+            malformed.changed_by("amount", |request| request.amount -= 1).invalid("amount")
+        }
+        4 => {
+            let malformed = Draft::new(key, GrantFundsRequest { asset: Asset::Unspecified.into(), ..grant });
+            malformed.changed_by("asset", |request| request.asset = Asset::Coin.into()).invalid("asset")
+        }
+        5 => {
+            let wallet = grant.wallet.clone();
+            let malformed = Draft::new(key, GrantFundsRequest { wallet: "wallets/nobody".to_owned(), ..grant });
+            malformed.changed_by("wallet", |request| request.wallet = wallet).invalid("wallet")
+        }
+        6 => {
+            let malformed = Draft::new(key, GrantFundsRequest { reason: "x".repeat(REASON_TOO_LONG), ..grant });
+            malformed.changed_by("reason", |request| request.reason.clear()).invalid("reason")
+        }
         _ => {
             let from_wallet = world.wallet_name(player);
             let (to_wallet, amount, field) = match kind {
@@ -57,7 +73,12 @@ fn malformed_wallet(world: &World, dice: &mut Dice, player: usize, kind: i64) ->
             };
             let (request_id, asset) = (key.to_string(), Asset::Coin.into());
             let request = TransferFundsRequest { request_id, from_wallet, to_wallet, asset, amount, ..TransferFundsRequest::default() };
-            Draft::new(key, request).invalid(field)
+            let mended = format!("wallets/{}", other_player(world, dice, player)?);
+            let malformed = Draft::new(key, request);
+            match field {
+                "amount" => malformed.changed_by("amount", |request| request.amount = 7).invalid(field),
+                _ => malformed.changed_by("to_wallet", |request| request.to_wallet = mended).invalid(field),
+            }
         }
     };
     Some(planned)
@@ -73,9 +94,13 @@ fn malformed_inventory(world: &World, dice: &mut Dice, player: usize, kind: i64)
         9 => {
             let what = Some(reserve_item_request::What::Stack(stack_quantity(stack, 1)));
             let request = ReserveItemRequest { request_id, player: owner, what, ttl_ms: 999, ..ReserveItemRequest::default() };
-            Draft::new(key, request).invalid("ttl_ms")
+            Draft::new(key, request).changed_by("ttl_ms", |request| request.ttl_ms = 1_000).invalid("ttl_ms")
         }
-        10 => Draft::new(key, ConsumeItemRequest { request_id, player: owner, ..ConsumeItemRequest::default() }).invalid("what"),
+        10 => {
+            let what = consume_item_request::What::Stack(stack_quantity(stack, 1));
+            let malformed = Draft::new(key, ConsumeItemRequest { request_id, player: owner, ..ConsumeItemRequest::default() });
+            malformed.changed_by("stack", |request| request.what = Some(what)).invalid("what")
+        }
         11 => {
             let what = Some(consume_item_request::What::Stack(stack_quantity(stack, 0)));
             Draft::new(key, ConsumeItemRequest { request_id, player: owner, what, ..ConsumeItemRequest::default() })

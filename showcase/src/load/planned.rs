@@ -96,11 +96,10 @@ impl<R: Request> Draft<R> {
         self.planned
     }
 
-    /// A request that is malformed in this field.
+    /// A request that is malformed in this field. Its refusal binds its key: also the request that mends it comes too late.
     #[must_use]
     pub(super) fn invalid(mut self, field: &'static str) -> Planned {
         self.planned.expected = Expected::Invalid(field);
-        self.planned.change = None;
         self.planned
     }
 
