@@ -11,8 +11,10 @@
 -- idempo_wallet, idempo_inventory, idempo_relay, idempo_inventory_projector   one for each kind of process
 -- idempo_auditor               reads everything everywhere and changes nothing: the invariant checks, the showcase
 
--- CREATE ROLE has no IF NOT EXISTS, and two runs at the same moment would collide.
-SELECT pg_advisory_lock(hashtextextended('idempo roles', 0));
+-- CREATE ROLE has no IF NOT EXISTS, and two runs at the same moment would collide. The lock is held until the commit: released before it, the
+-- next run would meet rows that are not yet settled.
+BEGIN;
+SELECT pg_advisory_xact_lock(hashtextextended('idempo roles', 0));
 
 DO $$
 DECLARE
@@ -47,4 +49,4 @@ GRANT pg_read_all_data TO idempo_reader;
 -- A forgotten BEGIN of the auditor must not hold back vacuum, and it can't write even where someone grants it by mistake.
 ALTER ROLE idempo_auditor SET default_transaction_read_only = on;
 
-SELECT pg_advisory_unlock(hashtextextended('idempo roles', 0));
+COMMIT;
