@@ -27,7 +27,7 @@ const TRIES_MAX: usize = 8;
 
 /// What a client does next.
 #[derive(Debug, Clone, Copy)]
-enum Move {
+pub(super) enum Move {
     GrantFunds,
     Burn,
     Transfer,
@@ -54,7 +54,7 @@ enum Move {
 }
 
 /// How often each move is made.
-const MOVES: &[(Move, u32)] = &[
+pub(super) const MOVES: &[(Move, u32)] = &[
     (Move::GrantFunds, 60),
     (Move::Burn, 30),
     (Move::Transfer, 190),
@@ -217,7 +217,7 @@ impl Client {
     }
 }
 
-fn plan_move(world: &World, dice: &mut Dice, player: usize, next: Move) -> Option<Planned> {
+pub(super) fn plan_move(world: &World, dice: &mut Dice, player: usize, next: Move) -> Option<Planned> {
     match next {
         Move::GrantFunds => Some(wallet::later_grant(world, dice, player)),
         Move::Burn => wallet::burn(world, dice, player),

@@ -7,6 +7,8 @@ mod fake;
 mod inventory_moves;
 mod looks;
 mod malformed;
+#[cfg(test)]
+mod plan_tests;
 mod planned;
 mod recorder;
 mod refusals;
