@@ -1,12 +1,13 @@
 //! Topics are made as `topics.yaml` has them, and found to be so.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::{Config, Error};
 
@@ -136,6 +137,11 @@ async fn verify(client: &ClientConfig, spec: &TopicSpec) -> Result<(), Error> {
     Err(Error::Partitions { topic: spec.name.clone(), found, expected })
 }
 
+/// How long partitions may be without a leader while their watermarks are asked for: as they are for a moment when they are made, or move.
+const LEADERLESS_MAX: Duration = Duration::from_secs(5);
+/// The wait before a partition without a leader is asked again.
+const LEADERLESS_PAUSE: Duration = Duration::from_millis(50);
+
 /// The first kept offset and the offset of the next record, for each partition of a topic, in order: asked from the brokers now.
 ///
 /// # Errors
@@ -143,17 +149,22 @@ async fn verify(client: &ClientConfig, spec: &TopicSpec) -> Result<(), Error> {
 pub async fn watermarks(config: &Config, topic: &str, partitions: i32) -> Result<Vec<(i64, i64)>, Error> {
     let consumer: BaseConsumer =
         config.client()?.create().map_err(|source| Error::Configuration { context: "creating a metadata client", source })?;
-    let topic = topic.to_owned();
-    blocking(move || {
-        (0..partitions)
-            .map(|partition| {
-                consumer
-                    .fetch_watermarks(&topic, partition, ADMIN_TIMEOUT)
-                    .map_err(|source| Error::Unavailable { context: "reading watermarks", source })
-            })
-            .collect()
-    })
-    .await
+    let consumer = Arc::new(consumer);
+    let began = Instant::now();
+    loop {
+        let (topic, consumer) = (topic.to_owned(), Arc::clone(&consumer));
+        let asked =
+            blocking(move || Ok((0..partitions).map(|partition| consumer.fetch_watermarks(&topic, partition, ADMIN_TIMEOUT)).collect()));
+        match asked.await? {
+            Ok(found) => return Ok(found),
+            Err(error) if is_leaderless(&error) && began.elapsed() < LEADERLESS_MAX => tokio::time::sleep(LEADERLESS_PAUSE).await,
+            Err(source) => return Err(Error::Unavailable { context: "reading watermarks", source }),
+        }
+    }
+}
+
+fn is_leaderless(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable))
 }
 
 /// Runs a blocking call of librdkafka where blocking is allowed.
