@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use idempo_devstack::testing;
 
-use crate::support::{LIMIT, Stage, dump};
+use crate::support::{LIMIT, Session, Stage, dump};
 use crate::writers::write_some;
 
 #[tokio::test]
@@ -37,8 +37,14 @@ async fn a_doorbell_ends_the_wait_of_an_idle_relay() {
         let sent = Some(f64::from(round));
         testing::eventually(LIMIT, "the row is sent", async || relay.metric("messaging_client_sent_messages_total") == sent).await;
         quickest = quickest.min(rung.elapsed());
-        // Long enough for the wait between two looks to be the longest.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        testing::eventually(LIMIT, "it waits as long as it ever does", async || is_idle(&session).await).await;
     }
     assert!(quickest < Duration::from_millis(50), "the quickest took {quickest:?}");
+}
+
+/// Whether the relay's reader has not looked for so long that its wait between two looks must be the longest.
+async fn is_idle(session: &Session) -> bool {
+    let sql = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query ILIKE '%pg_current_snapshot%' AND state = 'idle' \
+               AND datname = current_database() AND pid <> pg_backend_pid() AND clock_timestamp() - state_change > interval '70 ms'";
+    session.client.query_one(sql, &[]).await.expect("an answer").get(0)
 }

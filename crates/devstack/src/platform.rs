@@ -25,6 +25,9 @@ const PROBE_PAUSE_MS: u64 = 20;
 /// How long it may take to end after SIGTERM: its own grace period, and a second.
 const STOP_LIMIT: Duration = Duration::from_secs(11);
 
+/// The variable with a process's name in its consumer group.
+const INSTANCE: &str = "IDEMPO_CONSUMER__INSTANCE_ID";
+
 /// What a process of the platform is told about its surroundings.
 enum Wiring {
     /// A database, as a role; and the brokers, where it reads events.
@@ -233,6 +236,9 @@ impl Platform {
         let log = first.log.with_file_name(format!("{name}.log"));
         let mut launch = Launch { name: name.to_owned(), log: Some(log.clone()), ..first.launch.clone() };
         launch.variables.extend(addresses(grpc, admin));
+        if launch.variables.iter().any(|(variable, _)| variable == INSTANCE) {
+            launch.variables.push(instance(name));
+        }
         launch.variables.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         self.services.insert(name, Service { grpc, admin, log, launch, process: None });
         self.start_again(name).await
@@ -300,7 +306,9 @@ impl Role {
         match self.wiring {
             Wiring::Database { database, role, reads_events } => {
                 variables.push(("IDEMPO_DATABASE__URL".to_owned(), cluster.role_url(database, role)));
-                variables.extend(reads_events.then_some(brokers));
+                if reads_events {
+                    variables.extend([brokers, instance(self.name)]);
+                }
             }
             Wiring::Outboxes => {
                 let outboxes: Vec<String> = OUTBOXES
@@ -317,6 +325,11 @@ impl Role {
         let launch = Launch { log: Some(log.clone()), variables, ..Launch::new(self.name, program, folder) };
         Ok(Service { grpc, admin, log, launch, process: None })
     }
+}
+
+/// What names a process in its consumer group, so that it gets its partitions back at once when it starts again after a kill.
+fn instance(name: &str) -> (String, String) {
+    (INSTANCE.to_owned(), name.to_owned())
 }
 
 /// What tells a process where to listen.

@@ -55,6 +55,10 @@ impl fmt::Display for TopicPartition {
 pub struct ConsumerConfig {
     /// The group among whose members partitions are shared out.
     pub group_id: String,
+    /// This member's name in the group, its own among all members; none when empty. A member that has one and starts again within
+    /// `session_timeout_ms` gets its partitions back at once, also after a crash, and does not give them up when it ends: they are others' only
+    /// when that time has passed.
+    pub instance_id: String,
     /// The topics to read.
     pub topics: Vec<String>,
     /// The most records of a partition that wait for its task, 1 or more.
@@ -73,6 +77,7 @@ impl Default for ConsumerConfig {
     fn default() -> Self {
         Self {
             group_id: String::new(),
+            instance_id: String::new(),
             topics: Vec::new(),
             buffer_records: 4_096,
             fetch_queue_kib: 4_096,

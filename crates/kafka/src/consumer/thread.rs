@@ -114,6 +114,9 @@ fn client_config(kafka: &Config, config: &ConsumerConfig) -> Result<ClientConfig
         .set("fetch.wait.max.ms", "100")
         .set("fetch.max.bytes", "8388608")
         .set("statistics.interval.ms", "1000");
+    if !config.instance_id.is_empty() {
+        client.set("group.instance.id", &config.instance_id);
+    }
     Ok(client)
 }
 
