@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use idempo_devstack::testing;
+use idempo_devstack::testing::{self, Signal};
 
 use crate::support::{LIMIT, Report, Stage, check};
 use crate::writers::write_some;
@@ -18,14 +18,14 @@ async fn a_frozen_relay_is_replaced_and_can_move_nothing_when_it_thaws() {
     let second = stage.relay("second").start();
     testing::eventually(LIMIT, "the second stands by", async || second.is_ready()).await;
 
-    first.signal("STOP");
+    first.signal(Signal::STOP);
     let frozen = Instant::now();
     write_some(&session, 1, 500).await;
     stage.held_by(&session, "second").await;
     assert!(frozen.elapsed() < Duration::from_secs(5), "taken over after {:?}", frozen.elapsed());
     stage.relayed(&session).await;
     let (_, epoch) = stage.holder(&session).await;
-    first.signal("CONT");
+    first.signal(Signal::CONT);
     testing::eventually(LIMIT, "the first knows", async || first.metric("idempo_relay_fenced_total") == Some(1.0)).await;
     write_some(&session, 1, 500).await;
     stage.relayed(&session).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use idempo_devstack::testing;
+use idempo_devstack::testing::{self, Signal};
 
 use crate::support::{LIMIT, Report, Stage, check};
 use crate::writers::{Load, Writers};
@@ -28,10 +28,10 @@ async fn nothing_is_lost_or_inverted_under_torture_with_killed_and_frozen_relays
 
     reached(45_000).await;
     // It freezes with requests under way, is replaced, and thaws as a zombie.
-    second.signal("STOP");
+    second.signal(Signal::STOP);
     stage.held_by(&session, "third").await;
     reached(60_000).await;
-    second.signal("CONT");
+    second.signal(Signal::CONT);
 
     reached(75_000).await;
     third.kill();

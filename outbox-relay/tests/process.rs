@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use idempo_devstack::testing;
+use idempo_devstack::testing::{self, Signal};
 
 use crate::support::{LIMIT, Session, Stage, dump};
 use crate::writers::write_some;
@@ -16,7 +16,7 @@ async fn it_is_ready_relays_and_ends_in_order_giving_its_lease_back() {
     write_some(&session, 1, 1_000).await;
     stage.relayed(&session).await;
     testing::eventually(LIMIT, "its metrics say so", async || relay.metric("messaging_client_sent_messages_total") == Some(1_000.0)).await;
-    relay.signal("TERM");
+    relay.signal(Signal::TERM);
     assert_eq!(relay.ended().await, Some(0), "{}", relay.log());
     let owner: Option<String> = session.client.query_one("SELECT owner FROM outbox.lease", &[]).await.expect("an answer").get(0);
     assert_eq!(owner, None);

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use idempo_devstack::testing::{self, TestDatabase};
+use idempo_devstack::testing::{self, Signal, TestDatabase};
 use idempo_kafka::{Config, Consumer, ConsumerConfig, Copies, Event, StartOffset, ensure_topics, topic_specs, watermarks};
 use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
@@ -148,9 +148,8 @@ impl RelayProcess {
         self.child.wait().expect("it ends");
     }
 
-    pub(crate) fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
-        assert!(sent.is_ok_and(|status| status.success()), "kill -{signal}");
+    pub(crate) fn signal(&self, signal: Signal) {
+        testing::signal(&self.child, signal);
     }
 
     /// Waits for its end and gives its exit code.

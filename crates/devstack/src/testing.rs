@@ -7,6 +7,7 @@
 mod proxy;
 
 pub use proxy::Proxy;
+pub use rustix::process::Signal;
 
 use std::env;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
@@ -151,6 +152,15 @@ pub async fn eventually(limit: Duration, awaited: &str, mut condition: impl Asyn
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         pause_ms = (pause_ms * 2).min(longest_ms);
     }
+}
+
+/// Sends a signal to a child process.
+///
+/// # Panics
+/// When there is no such process any more.
+pub fn signal(child: &std::process::Child, signal: Signal) {
+    let sent = rustix::process::kill_process(rustix::process::Pid::from_child(child), signal);
+    assert!(sent.is_ok(), "process {} can't be signalled: {sent:?}", child.id());
 }
 
 fn server(variable: &str) -> String {

@@ -11,6 +11,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
+use rustix::process::Signal;
+
 use crate::sample::{Sample, program};
 
 struct Collector(mpsc::UnboundedSender<ExportTraceServiceRequest>);
@@ -42,7 +44,7 @@ async fn spans_still_queued_at_sigterm_reach_the_collector_and_log_lines_name_th
         let mut sample = Sample::spawn(&mut command, &[]);
         let traceparent = sample.connect().ask("trace");
         let line = sample.message("answering");
-        sample.signal("-TERM");
+        sample.signal(Signal::TERM);
         assert_eq!(sample.exit_code(), Some(0));
         assert!(sample.complaints().is_empty(), "{:#?}", sample.complaints());
         (traceparent, line)
@@ -81,7 +83,7 @@ fn a_collector_that_is_away_or_forbidden_keeps_nobody_from_working_and_ending() 
         }
         let mut sample = Sample::spawn(&mut command, &[]);
         assert_eq!(sample.connect().ask("trace").is_empty(), forbidden);
-        sample.signal("-TERM");
+        sample.signal(Signal::TERM);
         assert_eq!(sample.exit_code(), Some(0));
         // What was lost is said, once the work is done.
         assert_eq!(sample.complaints().is_empty(), forbidden, "{:#?}", sample.complaints());

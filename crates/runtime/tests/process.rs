@@ -1,5 +1,7 @@
 //! The life of a process: ready, asked to stop, gone.
 
+use rustix::process::Signal;
+
 use crate::sample::{Sample, get, output, program};
 
 #[test]
@@ -9,7 +11,7 @@ fn a_role_becomes_ready_and_sigterm_ends_it_with_exit_code_0() {
     assert_eq!((&ready["service"], &ready["level"], &ready["role"]), (&"sample".into(), &"INFO".into(), &"sample".into()));
     assert!(ready["timestamp"].is_string() && ready["target"] == "idempo_runtime::readiness", "{ready}");
     assert_eq!(get(sample.address("admin"), "/readyz").unwrap(), (200, r#"{"ready":true,"missing":[]}"#.to_owned()));
-    sample.signal("-TERM");
+    sample.signal(Signal::TERM);
     assert_eq!(sample.exit_code(), Some(0));
     assert_eq!(sample.message("stopping")["by"], "SIGTERM");
     assert!(sample.complaints().is_empty(), "{:#?}", sample.complaints());
@@ -19,7 +21,7 @@ fn a_role_becomes_ready_and_sigterm_ends_it_with_exit_code_0() {
 fn sigint_and_the_role_itself_end_it_in_order_too() {
     let mut sample = Sample::start(&["open=true"]);
     sample.message("ready");
-    sample.signal("-INT");
+    sample.signal(Signal::INT);
     assert_eq!(sample.exit_code(), Some(0));
     let mut sample = Sample::start(&[]);
     assert_eq!(sample.connect().ask("stop"), "ok");
@@ -50,7 +52,7 @@ fn work_in_flight_is_finished_before_what_it_needs_is_stopped() {
     let mut connection = sample.connect();
     assert_eq!(connection.ask("count"), "1");
     connection.send("cou");
-    sample.signal("-TERM");
+    sample.signal(Signal::TERM);
     sample.message("stopping");
     let (status, body) = get(sample.address("admin"), "/readyz").unwrap();
     assert_eq!(status, 503);
@@ -64,10 +66,10 @@ fn work_in_flight_is_finished_before_what_it_needs_is_stopped() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let mut sample = Sample::start(&["open=true", "platform.grace_ms=600000"]);
         assert_eq!(sample.connect().ask("stall"), "ok");
-        sample.signal("-TERM");
+        sample.signal(Signal::TERM);
         sample.message("stopping");
         sample.signal(signal);
         assert_eq!(sample.exit_code(), Some(code));
@@ -78,7 +80,7 @@ fn a_second_signal_ends_it_at_once() {
 fn what_outlasts_the_grace_period_is_named_and_exit_code_124_says_so() {
     let mut sample = Sample::start(&["open=true", "platform.grace_ms=200"]);
     assert_eq!(sample.connect().ask("stall"), "ok");
-    sample.signal("-TERM");
+    sample.signal(Signal::TERM);
     assert_eq!(sample.exit_code(), Some(124));
     let overrun = sample.message("tasks were still running at the end of the grace period");
     assert_eq!((&overrun["tasks"], &overrun["level"]), (&"stalled".into(), &"ERROR".into()));
@@ -108,7 +110,7 @@ fn a_restarting_task_comes_back_and_the_process_stays() {
     let (_, metrics) = get(sample.address("admin"), "/metrics").unwrap();
     assert!(metrics.contains("idempo_task_restarts_total{task=\"flapping\"} 1"), "{metrics}");
     assert!(metrics.contains("sample_lines_total 1"), "{metrics}");
-    sample.signal("-TERM");
+    sample.signal(Signal::TERM);
     drop(connection);
     assert_eq!(sample.exit_code(), Some(0));
 }
@@ -117,7 +119,7 @@ fn a_restarting_task_comes_back_and_the_process_stays() {
 fn a_signal_during_the_start_ends_it_in_order() {
     let mut sample = Sample::start(&["start=hangs"]);
     assert!(get(sample.address("admin"), "/readyz").unwrap().1.contains(r#""condition":"started""#));
-    sample.signal("-TERM");
+    sample.signal(Signal::TERM);
     assert_eq!(sample.exit_code(), Some(0));
 }
 

@@ -62,8 +62,7 @@ async fn the_process_gets_ready_and_drains_when_it_is_told_to_stop() {
     let mut process = Process(child);
     let lines = lines(&mut process.0);
     let mut seen = wait_for(&lines, "ready");
-    let stopped = Command::new("kill").args(["-TERM", &process.0.id().to_string()]).status().expect("kill runs");
-    assert!(stopped.success());
+    testing::signal(&process.0, testing::Signal::TERM);
     while let Ok(line) = lines.recv_timeout(LIMIT) {
         seen.push(line);
     }
