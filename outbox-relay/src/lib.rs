@@ -12,6 +12,7 @@
 //! Not here: what is in a row. The payload goes to Kafka as the bytes that the command service stored.
 
 mod config;
+pub mod failpoint;
 mod keeper;
 mod lease;
 mod maintenance;

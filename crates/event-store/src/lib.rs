@@ -9,6 +9,7 @@
 
 mod domain;
 mod executor;
+pub mod failpoint;
 pub mod headers;
 mod inline;
 pub mod memory;

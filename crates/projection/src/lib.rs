@@ -19,6 +19,7 @@
 
 mod batch;
 mod event;
+pub mod failpoint;
 mod halt;
 pub mod memory;
 mod meters;

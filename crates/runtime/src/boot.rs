@@ -58,6 +58,8 @@ fn boot<R: Role>() -> Result<Exit, (Exit, String)> {
             Err(error) => Err((Exit::Failure, format!("cannot print the settings: {error}"))),
         };
     }
+    #[cfg(feature = "failpoints")]
+    let _armed = crate::failpoint::arm(std::env::var(crate::failpoint::KILL_AT).ok().as_deref()).map_err(|refused| (Exit::Usage, refused))?;
     supervised::<R>(settings).map_err(|error| {
         let exit = if error.is::<idempo_telemetry::Error>() { Exit::Usage } else { Exit::Failure };
         (exit, format!("{error:#}"))

@@ -34,6 +34,11 @@
 //! * No task ends unnoticed: it was asked to stop, or its declaration says what follows. A panic is an error like any other.
 //! * The first failure ends the process, in order, with exit code 1.
 //!
+//! # Failpoints
+//! With the feature `failpoints`, which no default turns on, the points that crates name in their modules `failpoint` are live: `FAILPOINTS` gives
+//! them actions (`fail`'s own syntax), and `IDEMPO_KILL_AT=<point>[:<n>]` kills the process with SIGKILL when it reaches the point for the n-th time.
+//! Without the feature the points are no code at all, and the variable is refused like any unknown setting.
+//!
 //! Not here: retries of single calls, connection pools, gRPC servers. The runtime knows tasks, not what they do.
 //!
 //! # A whole role
@@ -112,6 +117,8 @@ mod boot;
 mod cli;
 mod config;
 mod exit;
+#[cfg(feature = "failpoints")]
+mod failpoint;
 mod launch;
 mod platform;
 mod readiness;
@@ -119,6 +126,9 @@ mod role;
 mod signals;
 mod tasks;
 mod watch;
+
+#[cfg(all(feature = "failpoints", not(debug_assertions)))]
+compile_error!("the feature failpoints is for tests: a release build must not have it");
 
 pub use boot::run;
 pub use config::PlatformConfig;

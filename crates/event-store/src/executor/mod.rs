@@ -131,7 +131,9 @@ impl<D: Domain> Handle<D> {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Error::Unavailable,
         })?;
-        receiver.await.unwrap_or(Err(Error::Unavailable))
+        let answer = receiver.await.unwrap_or(Err(Error::Unavailable));
+        fail::fail_point!(crate::failpoint::APPEND_BEFORE_REPLY);
+        answer
     }
 }
 
@@ -263,6 +265,9 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
                 }
             }
             self.pump();
+            if self.batches_in_flight > 0 {
+                fail::fail_point!(crate::failpoint::APPEND_IN_FLIGHT);
+            }
         }
     }
 
@@ -270,6 +275,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
         match done {
             Ok(Done::Appended { decided, working, result }) => {
                 self.batches_in_flight -= 1;
+                fail::fail_point!(crate::failpoint::APPEND_BEFORE_TELLING);
                 self.settle(decided, working, result);
             }
             Ok(Done::Loaded { streams }) => {

@@ -131,7 +131,9 @@ impl<I: InlineProjection> Store for PostgresStore<I> {
         let appender = self.appender().await.map_err(before_sending)?;
         let client = &appender.client;
         let statement = client.prepare_cached(I::statement()).await.map_err(|error| before_sending(idempo_pg::classify(error)))?;
+        fail::fail_point!(crate::failpoint::APPEND_BEFORE_CALL);
         let rows = client.query(&statement, &references).await.map_err(|error| after_sending(idempo_pg::classify(error)))?;
+        fail::fail_point!(crate::failpoint::APPEND_ANSWERED);
         // Only a connection whose statement succeeded is used again: it is outside any transaction and has no state.
         self.keep(appender);
         let mut results = vec![CommandResult::Appended; commands];

@@ -21,7 +21,11 @@ const NESTING: &str = "__";
 const FILE: &str = "_file";
 
 /// Variables that begin like settings and are none.
-const NO_SETTINGS: [&str; 1] = ["IDEMPO_CONFIG"];
+const NO_SETTINGS: &[&str] = &[
+    "IDEMPO_CONFIG",
+    #[cfg(feature = "failpoints")]
+    crate::failpoint::KILL_AT,
+];
 
 /// Files that hold a secret are no longer than this, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
