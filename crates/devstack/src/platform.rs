@@ -117,6 +117,61 @@ impl Service {
         &self.log
     }
 
+    /// Runs one of the platform's binaries by itself: on free ports, told about its surroundings by these variables alone. Waits until it is
+    /// ready. It is killed when this is dropped.
+    ///
+    /// # Errors
+    /// When the binary is missing, ends, or is not ready in time; the message has the end of its log.
+    pub async fn run(name: &str, binary: &str, variables: Vec<(String, String)>, log: PathBuf) -> Result<Self> {
+        let folder = binaries()?;
+        let program = program(&folder, binary)?;
+        if let Some(logs) = log.parent() {
+            std::fs::create_dir_all(logs).with_context(|| format!("making {}", logs.display()))?;
+        }
+        let (grpc, admin) = (local(Ports::Free.pick(0)?), local(Ports::Free.pick(0)?));
+        let mut launch = Launch { log: Some(log.clone()), variables: addresses(grpc, admin), ..Launch::new(name, program, folder) };
+        launch.variables.extend(variables);
+        let mut service = Self { grpc, admin, log, launch, process: None };
+        service.start_again().await?;
+        Ok(service)
+    }
+
+    /// Kills it with SIGKILL and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn kill(&mut self) -> Result<()> {
+        self.running()?.kill()?;
+        self.process = None;
+        Ok(())
+    }
+
+    /// Starts it after it was killed or stopped, on the addresses it had, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it is running, or is not ready in time.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.start()?;
+        self.wait_ready().await
+    }
+
+    /// Asks it to drain and end, by SIGTERM.
+    ///
+    /// # Errors
+    /// When it did not end in time or not with exit code 0. It is gone then too.
+    pub async fn stop(&mut self) -> Result<()> {
+        let mut process = self.process.take().with_context(|| format!("{} is not running", self.launch.name))?;
+        process.signal(Signal::TERM)?;
+        let status = process.wait(STOP_LIMIT).await?;
+        anyhow::ensure!(
+            status.is_some_and(|status| status.success()),
+            "{} did not drain and end with 0 ({status:?}){}",
+            self.launch.name,
+            process.log_tail()
+        );
+        Ok(())
+    }
+
     fn running(&mut self) -> Result<&mut Process> {
         self.process.as_mut().with_context(|| format!("{} is not running", self.launch.name))
     }
@@ -201,10 +256,7 @@ impl Platform {
     /// # Errors
     /// When there is none with this name, or it is not running.
     pub fn kill(&mut self, name: &str) -> Result<()> {
-        let service = self.service_mut(name)?;
-        service.running()?.kill()?;
-        service.process = None;
-        Ok(())
+        self.service_mut(name)?.kill()
     }
 
     /// Stops a process where it is, as a frozen machine would.
@@ -249,9 +301,7 @@ impl Platform {
     /// # Errors
     /// When it is running, or is not ready in time.
     pub async fn start_again(&mut self, name: &str) -> Result<()> {
-        let service = self.service_mut(name)?;
-        service.start()?;
-        service.wait_ready().await
+        self.service_mut(name)?.start_again().await
     }
 
     /// The name of a process that ended by itself, and the end of its log; `None` while all run that were not killed on purpose.
@@ -294,8 +344,7 @@ impl Platform {
 
 impl Role {
     fn service(&self, servers: &Servers, cluster: &Cluster, folder: &Path, logs: &Path) -> Result<Service> {
-        let program = folder.join(self.binary);
-        anyhow::ensure!(program.is_file(), "{} is not built: `cargo build --workspace` makes it", program.display());
+        let program = program(folder, self.binary)?;
         let ports = servers.options().ports;
         let grpc = local(ports.pick(self.grpc_port)?);
         let admin = local(ports.pick(self.admin_port)?);
@@ -325,6 +374,13 @@ impl Role {
         let launch = Launch { log: Some(log.clone()), variables, ..Launch::new(self.name, program, folder) };
         Ok(Service { grpc, admin, log, launch, process: None })
     }
+}
+
+/// A binary of the platform, which must be built.
+fn program(folder: &Path, binary: &str) -> Result<PathBuf> {
+    let program = folder.join(binary);
+    anyhow::ensure!(program.is_file(), "{} is not built: `cargo build --workspace` makes it", program.display());
+    Ok(program)
 }
 
 /// What names a process in its consumer group, so that it gets its partitions back at once when it starts again after a kill.
