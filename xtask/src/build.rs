@@ -11,11 +11,18 @@ use anyhow::{Context as _, Result};
 use crate::setup::root;
 use crate::step::tell;
 
+/// The build that the demo, `up` and the tests share, so that nothing is built twice. It has the points where tests kill processes; see
+/// docs/testing.md.
+const PLATFORM: [&str; 5] = ["build", "--workspace", "--bins", "--features", FAILPOINTS];
+/// The feature that makes these points live, in whatever is built together.
+const FAILPOINTS: &str = "idempo-runtime/failpoints";
+/// The crate that has it.
+const RUNTIME: &str = "idempo-runtime";
+
 /// The showcase.
 pub(crate) fn demo(arguments: Vec<OsString>) -> Result<ExitCode> {
     let programs = programs("debug")?;
-    // The same selection of packages as for the tests, so that nothing is built twice.
-    cargo("Building the platform (some minutes the first time)", &["build", "--workspace", "--bins"])?;
+    cargo("Building the platform (some minutes the first time)", &PLATFORM)?;
     let mut words: Vec<OsString> = vec!["demo".into()];
     words.extend(arguments);
     become_program(programs.join("idempo-showcase"), words)
@@ -24,17 +31,21 @@ pub(crate) fn demo(arguments: Vec<OsString>) -> Result<ExitCode> {
 /// The servers and the platform.
 pub(crate) fn up() -> Result<ExitCode> {
     let programs = programs("debug")?;
-    cargo("Building the platform (some minutes the first time)", &["build", "--workspace", "--bins"])?;
+    cargo("Building the platform (some minutes the first time)", &PLATFORM)?;
     become_program(programs.join("idempo-devstack"), vec!["up".into()])
 }
 
 /// Every test, or those that the arguments name, on servers that run as long as they do.
 pub(crate) fn test(arguments: Vec<OsString>) -> Result<ExitCode> {
     let programs = programs("debug")?;
-    cargo("Building the platform (some minutes the first time)", &["build", "--workspace", "--bins"])?;
+    cargo("Building the platform (some minutes the first time)", &PLATFORM)?;
     let mut tests: Vec<OsString> = vec!["test".into()];
-    if !names_packages(&arguments) {
+    let packages = named_packages(&arguments);
+    if packages.is_empty() {
         tests.push("--workspace".into());
+    }
+    if packages.is_empty() || has_failpoints(&metadata()?, &packages) {
+        tests.extend(["--features".into(), FAILPOINTS.into()]);
     }
     let for_cargo = arguments.iter().take_while(|argument| *argument != "--").cloned();
     let build: Vec<OsString> = tests.iter().cloned().chain(for_cargo).chain(["--no-run".into(), "--quiet".into()]).collect();
@@ -47,12 +58,29 @@ pub(crate) fn test(arguments: Vec<OsString>) -> Result<ExitCode> {
     Err(command.exec()).context("starting idempo-devstack")
 }
 
-/// Whether arguments for `cargo test` choose packages.
-fn names_packages(arguments: &[OsString]) -> bool {
-    let for_cargo = arguments.iter().take_while(|argument| *argument != "--");
-    for_cargo.map(|argument| argument.to_string_lossy()).any(|argument| {
-        argument.starts_with("--package") || argument == "--workspace" || (argument.starts_with("-p") && !argument.starts_with("--"))
-    })
+/// The packages that arguments for `cargo test` choose, or the flag that chooses all.
+fn named_packages(arguments: &[OsString]) -> Vec<String> {
+    let mut words = arguments.iter().map(|argument| argument.to_string_lossy()).take_while(|argument| argument != "--");
+    let mut packages = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "-p" || word == "--package" {
+            packages.extend(words.next().map(String::from));
+        } else if word == "--workspace" {
+            packages.push(word.into_owned());
+        } else if let Some(name) = word.strip_prefix("--package=").or_else(|| word.strip_prefix("-p")) {
+            packages.push(name.to_owned());
+        }
+    }
+    packages
+}
+
+/// Whether cargo takes the feature for these packages: it wants one that has it, or depends on the one that has it.
+fn has_failpoints(metadata: &cargo_metadata::Metadata, packages: &[String]) -> bool {
+    let takes = |name: &String| {
+        let package = metadata.packages.iter().find(|package| package.name.as_str() == name);
+        package.is_some_and(|package| name == RUNTIME || package.dependencies.iter().any(|dependency| dependency.name == RUNTIME))
+    };
+    packages.iter().any(|name| name == "--workspace" || takes(name))
 }
 
 /// A measurement, in a release build.
@@ -60,7 +88,7 @@ pub(crate) fn bench(arguments: Vec<OsString>) -> Result<ExitCode> {
     let programs = programs("release")?;
     cargo(
         "Building the benches (some minutes the first time)",
-        &["build", "--release", "-p", "idempo-benches", "-p", "idempo-devstack", "--bins"],
+        &["build", "--release", "-p", "idempo-benches", "-p", "idempo-devstack", "-p", "idempo-inventory-projector", "--bins"],
     )?;
     let mut words: Vec<OsString> = vec!["run".into(), "--".into(), programs.join("idempo-bench").into()];
     words.extend(arguments);
@@ -83,9 +111,11 @@ fn cargo<A: AsRef<OsStr>>(what: &str, arguments: &[A]) -> Result<()> {
 
 /// Where cargo puts the programs of a profile.
 fn programs(profile: &str) -> Result<PathBuf> {
-    let metadata =
-        cargo_metadata::MetadataCommand::new().current_dir(root()).no_deps().exec().context("asking cargo about the workspace")?;
-    Ok(metadata.target_directory.join(profile).into())
+    Ok(metadata()?.target_directory.join(profile).into())
+}
+
+fn metadata() -> Result<cargo_metadata::Metadata> {
+    cargo_metadata::MetadataCommand::new().current_dir(root()).no_deps().exec().context("asking cargo about the workspace")
 }
 
 /// This machine, as Rust names it.
@@ -105,9 +135,23 @@ mod tests {
 
     #[test]
     fn packages_are_chosen_before_the_dashes_only() {
-        assert!(names_packages(&words(&["-p", "idempo-pg"])));
-        assert!(names_packages(&words(&["--release", "--package=idempo-pg", "--", "pool"])));
-        assert!(!names_packages(&words(&["pool", "--", "-p"])));
-        assert!(!names_packages(&words(&[])));
+        for (arguments, packages) in [
+            (&["-p", "idempo-pg"][..], &["idempo-pg"][..]),
+            (&["--release", "--package=idempo-pg", "-pidempo-rpc", "--", "pool"], &["idempo-pg", "idempo-rpc"]),
+            (&["--package", "idempo-pg", "a_name"], &["idempo-pg"]),
+            (&["--workspace"], &["--workspace"]),
+            (&["pool", "--", "-p"], &[]),
+            (&[], &[]),
+        ] {
+            assert_eq!(named_packages(&words(arguments)), packages, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_feature_is_given_to_packages_that_take_it() {
+        let metadata = metadata().unwrap();
+        for (package, takes) in [("--workspace", true), (RUNTIME, true), ("idempo-wallet", true), ("idempo-pg", false), ("nobody", false)] {
+            assert_eq!(has_failpoints(&metadata, &[package.to_owned()]), takes, "{package}");
+        }
     }
 }

@@ -59,7 +59,7 @@ fn boot<R: Role>() -> Result<Exit, (Exit, String)> {
         };
     }
     #[cfg(feature = "failpoints")]
-    let _armed = crate::failpoint::arm(std::env::var(crate::failpoint::KILL_AT).ok().as_deref()).map_err(|refused| (Exit::Usage, refused))?;
+    let _armed = crate::failpoint::arm().map_err(|refused| (Exit::Usage, refused))?;
     supervised::<R>(settings).map_err(|error| {
         let exit = if error.is::<idempo_telemetry::Error>() { Exit::Usage } else { Exit::Failure };
         (exit, format!("{error:#}"))

@@ -12,17 +12,17 @@ use signal_hook::low_level::raise;
 /// The variable that says where this process kills itself: a point's name, and after a colon how often it must have been reached.
 pub(crate) const KILL_AT: &str = "IDEMPO_KILL_AT";
 
-/// Gives the points their actions for as long as the value lives: those of `FAILPOINTS`, and the kill that `kill_at` asks for.
+/// Gives the points their actions for as long as the value lives: those of `FAILPOINTS`, and the kill that `IDEMPO_KILL_AT` asks for.
 ///
 /// # Errors
-/// When `kill_at` can't be read.
+/// When `IDEMPO_KILL_AT` can't be read.
 ///
 /// # Panics
 /// When `FAILPOINTS` can't be read, says `fail`.
-pub(crate) fn arm(kill_at: Option<&str>) -> Result<FailScenario<'static>, String> {
+pub(crate) fn arm() -> Result<FailScenario<'static>, String> {
     let scenario = FailScenario::setup();
-    if let Some(kill_at) = kill_at {
-        let (name, times) = place(kill_at)?;
+    if let Some(kill_at) = std::env::var_os(KILL_AT) {
+        let (name, times) = place(&kill_at.to_string_lossy())?;
         let left = AtomicU32::new(times);
         fail::cfg_callback(name, move || {
             if left.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -34,10 +34,10 @@ pub(crate) fn arm(kill_at: Option<&str>) -> Result<FailScenario<'static>, String
 }
 
 /// The point, and how often it is reached until the kill.
-fn place(text: &str) -> Result<(&str, u32), String> {
+fn place(text: &str) -> Result<(String, u32), String> {
     let (name, times) = text.split_once(':').unwrap_or((text, "1"));
     match times.parse() {
-        Ok(times) if times > 0 && !name.is_empty() => Ok((name, times)),
+        Ok(times) if times > 0 && !name.is_empty() => Ok((name.to_owned(), times)),
         _ => Err(format!("{KILL_AT}={text}: expected a point's name, or a name, a colon, and a number from 1")),
     }
 }
@@ -55,8 +55,8 @@ mod tests {
 
     #[test]
     fn a_place_is_a_name_and_a_count_from_one() {
-        assert_eq!(place("append.answered"), Ok(("append.answered", 1)));
-        assert_eq!(place("append.answered:17"), Ok(("append.answered", 17)));
+        assert_eq!(place("append.answered"), Ok(("append.answered".to_owned(), 1)));
+        assert_eq!(place("append.answered:17"), Ok(("append.answered".to_owned(), 17)));
         for text in ["", ":3", "append.answered:", "append.answered:0", "append.answered:x", "append.answered:1:2"] {
             assert!(place(text).is_err_and(|refused| refused.starts_with(KILL_AT)), "{text}");
         }

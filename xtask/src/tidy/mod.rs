@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod drivers;
+mod features;
 mod layers;
 mod lints;
 mod names;
@@ -39,8 +40,8 @@ pub(crate) fn run(write: bool) -> Result<ExitCode> {
 }
 
 fn problems(tree: &Tree) -> Vec<String> {
-    let rules: [fn(&Tree) -> Vec<String>; 7] =
-        [layers::check, drivers::check, lints::check, sizes::check, names::check, sql::check, catalogue::check];
+    let rules: [fn(&Tree) -> Vec<String>; 8] =
+        [layers::check, drivers::check, features::check, lints::check, sizes::check, names::check, sql::check, catalogue::check];
     rules.iter().flat_map(|rule| rule(tree)).collect()
 }
 

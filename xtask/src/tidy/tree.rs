@@ -26,6 +26,8 @@ pub(crate) struct Member {
     /// Its folder from the root, with `/` between the parts.
     pub(crate) folder: String,
     pub(crate) dependencies: Vec<Dependency>,
+    /// Its features, each with those that it turns on.
+    pub(crate) features: BTreeMap<String, Vec<String>>,
 }
 
 /// What a crate names in its `Cargo.toml`.
@@ -34,6 +36,8 @@ pub(crate) struct Dependency {
     pub(crate) name: String,
     /// Whether only its tests use it.
     pub(crate) is_dev: bool,
+    /// The features that it turns on there.
+    pub(crate) features: Vec<String>,
 }
 
 impl Tree {
@@ -81,11 +85,13 @@ fn member(package: &cargo_metadata::Package, root: &Path) -> Member {
     let dependency = |dependency: &cargo_metadata::Dependency| Dependency {
         name: dependency.name.clone(),
         is_dev: dependency.kind == cargo_metadata::DependencyKind::Development,
+        features: dependency.features.clone(),
     };
     Member {
         name: package.name.to_string(),
         folder: folder.map(|folder| folder.to_string_lossy().into_owned()).unwrap_or_default(),
         dependencies: package.dependencies.iter().map(dependency).collect(),
+        features: package.features.clone(),
     }
 }
 
@@ -118,9 +124,29 @@ impl Tree {
     pub(crate) fn with(mut self, folder: &str, name: &str, dependencies: &[&str]) -> Self {
         let dependencies = dependencies
             .iter()
-            .map(|name| Dependency { name: name.trim_start_matches("dev:").to_owned(), is_dev: name.starts_with("dev:") })
+            .map(|name| Dependency {
+                name: name.trim_start_matches("dev:").to_owned(),
+                is_dev: name.starts_with("dev:"),
+                features: Vec::new(),
+            })
             .collect();
-        self.members.push(Member { name: name.to_owned(), folder: folder.to_owned(), dependencies });
+        self.members.push(Member { name: name.to_owned(), folder: folder.to_owned(), dependencies, features: BTreeMap::new() });
+        self
+    }
+
+    /// The tree where the last crate has a feature that turns these on.
+    pub(crate) fn with_feature(mut self, name: &str, turns_on: &[&str]) -> Self {
+        if let Some(member) = self.members.last_mut() {
+            member.features.insert(name.to_owned(), turns_on.iter().map(|name| (*name).to_owned()).collect());
+        }
+        self
+    }
+
+    /// The tree where the last crate turns these features of its first dependency on.
+    pub(crate) fn asking_for(mut self, features: &[&str]) -> Self {
+        if let Some(dependency) = self.members.last_mut().and_then(|member| member.dependencies.first_mut()) {
+            dependency.features = features.iter().map(|name| (*name).to_owned()).collect();
+        }
         self
     }
 }
