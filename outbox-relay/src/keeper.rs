@@ -88,7 +88,9 @@ impl Keeper<'_> {
 
     async fn store(&self, position: &Position) -> Result<(), Kept> {
         let began = Instant::now();
+        fail::fail_point!(crate::failpoint::RELAY_BEFORE_CURSOR);
         let written = timeout_at(self.fence.until().into(), self.session.write_cursor(self.epoch, position)).await;
+        fail::fail_point!(crate::failpoint::RELAY_CURSOR_WRITTEN);
         self.metrics.storage("write_cursor", began.elapsed());
         judge(written)
     }

@@ -107,8 +107,10 @@ impl LeaseSession {
     pub(crate) async fn take(&self) -> Result<Option<Taken>, idempo_pg::Error> {
         let asked_at = Instant::now();
         let lease_ms = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
+        fail::fail_point!(crate::failpoint::RELAY_BEFORE_TAKE);
         let row = self.client.query_opt(include_str!("sql/take_lease.sql"), &[&self.owner, &lease_ms]).await?;
         let Some(row) = row else { return Ok(None) };
+        fail::fail_point!(crate::failpoint::RELAY_TAKEN);
         let fence = Arc::new(Fence::new(asked_at));
         Ok(Some(Taken { epoch: row.try_get(0)?, position: position_of(&row)?, now: row.try_get(9)?, fence }))
     }
@@ -120,7 +122,9 @@ impl LeaseSession {
     pub(crate) async fn renew(&self, epoch: i64, fence: &Fence) -> Result<bool, idempo_pg::Error> {
         let asked_at = Instant::now();
         let lease_ms = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
+        fail::fail_point!(crate::failpoint::RELAY_BEFORE_RENEW);
         let renewed = self.client.execute(include_str!("sql/renew_lease.sql"), &[&self.owner, &epoch, &lease_ms]).await?;
+        fail::fail_point!(crate::failpoint::RELAY_RENEWED);
         if renewed == 1 {
             fence.extend(asked_at);
         }
@@ -152,7 +156,9 @@ impl LeaseSession {
     /// # Errors
     /// Of the database.
     pub(crate) async fn release(&self, epoch: i64) -> Result<(), idempo_pg::Error> {
+        fail::fail_point!(crate::failpoint::RELAY_BEFORE_RELEASE);
         self.client.execute(include_str!("sql/release_lease.sql"), &[&self.owner, &epoch]).await?;
+        fail::fail_point!(crate::failpoint::RELAY_RELEASED);
         Ok(())
     }
 }

@@ -112,7 +112,9 @@ impl Maintenance<'_> {
             .filter(|(turn, _, size)| *turn != 0 && *size == 0)
             .min();
         if let (true, Some((_, next, _))) = (large || old, next) {
+            fail::fail_point!(crate::failpoint::RELAY_BEFORE_ROTATE);
             session.client.execute(&session.rotate, &[&current, &next]).await?;
+            fail::fail_point!(crate::failpoint::RELAY_ROTATED);
             self.metrics.rotated();
             tracing::debug!(from = current, to = next, "writers go to the next outbox table");
         }
@@ -126,7 +128,9 @@ impl Maintenance<'_> {
             return Ok(false);
         }
         let began = Instant::now();
+        fail::fail_point!(crate::failpoint::RELAY_BEFORE_TRUNCATE);
         let answer = session.client.query_one(&session.truncate_acked, &[&number]).await.map_err(idempo_pg::Error::from);
+        fail::fail_point!(crate::failpoint::RELAY_TRUNCATED);
         match answer {
             Ok(row) => {
                 let emptied: bool = row.try_get(0)?;

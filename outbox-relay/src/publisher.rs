@@ -67,6 +67,7 @@ pub(crate) async fn read_pages(
         let page = reader.next().await?;
         let rows = page.as_ref().map_or(0, |page| page.rows.len());
         if rows > 0 {
+            fail::fail_point!(crate::failpoint::RELAY_PAGE_READ);
             metrics.storage("read_page", began.elapsed());
             pause = PAUSE_MIN;
         }
@@ -193,6 +194,9 @@ impl Publisher<'_> {
                 headers: &routed.headers,
             };
             self.send(&record, first + at, routed.row.seq).await?;
+        }
+        if !routed.is_empty() {
+            fail::fail_point!(crate::failpoint::RELAY_HANDED_OVER);
         }
         match unroutable {
             None => Ok(()),

@@ -100,6 +100,7 @@ impl Tracker {
             Delivery::Acknowledged => {
                 sent.waiting = sent.waiting.saturating_sub(1);
                 if sent.waiting == 0 {
+                    fail::fail_point!(crate::failpoint::RELAY_ACKNOWLEDGED);
                     self.settle(&mut state);
                     self.progress.notify_one();
                 }

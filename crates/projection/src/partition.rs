@@ -138,10 +138,12 @@ impl<S: Store> Task<S> {
                 _ = heads.tick() => { self.partition.progress.head(self.partition.number, feed.head()); continue }
                 more = feed.next(&mut entries, BATCH_RECORDS_MAX) => if !more { return Ok(Ended::Revoked) },
             }
+            fail::fail_point!(crate::failpoint::PROJECT_FETCHED);
             self.partition.progress.head(self.partition.number, feed.head());
             if let Some(ended) = self.take::<P, F>(&entries, feed).await? {
                 return Ok(ended);
             }
+            fail::fail_point!(crate::failpoint::PROJECT_BEFORE_HINT);
             feed.done(self.next_offset);
         }
     }

@@ -68,6 +68,7 @@ impl<T: Tables> PostgresStore<T> {
         if transaction.execute(&statement, &key).await? == 0 {
             return Ok(false);
         }
+        fail::fail_point!(crate::failpoint::PROJECT_CHECKPOINT_MOVED);
         if !batch.versions.is_empty() {
             let streams: Vec<Uuid> = batch.versions.iter().map(|(stream, _)| stream.uuid()).collect();
             let versions: Vec<i64> = batch.versions.iter().map(|(_, version)| i64::try_from(*version).unwrap_or(i64::MAX)).collect();
@@ -119,7 +120,9 @@ impl<T: Tables> Store for PostgresStore<T> {
         let transaction = client.transaction().await.map_err(idempo_pg::classify)?;
         transaction.batch_execute("SET LOCAL synchronous_commit = off").await.map_err(idempo_pg::classify)?;
         if self.advance(&transaction, batch).await? {
+            fail::fail_point!(crate::failpoint::PROJECT_BEFORE_COMMIT);
             transaction.commit().await.map_err(idempo_pg::classify)?;
+            fail::fail_point!(crate::failpoint::PROJECT_COMMITTED);
             return Ok(Commit::Committed);
         }
         transaction.rollback().await.map_err(idempo_pg::classify)?;

@@ -300,7 +300,9 @@ async fn acquire<S: Store>(store: Arc<S>, progress: Arc<Progress>, assigned: Ass
     // Whoever needs the answer no more drops it.
     let never = CancellationToken::new();
     for TopicPartition { topic, partition } in assigned.partitions() {
+        fail::fail_point!(crate::failpoint::PROJECT_BEFORE_ACQUIRE);
         let lease = patiently((topic, *partition), &progress.meters, &never, || store.acquire(*partition)).await;
+        fail::fail_point!(crate::failpoint::PROJECT_ACQUIRED);
         leases.push((*partition, lease));
     }
     Acquired { assigned, leases }
