@@ -47,6 +47,16 @@ struct Topic {
     partitions: i32,
     retention_hours: u32,
     key: String,
+    #[serde(default)]
+    refused: WhenRefused,
+}
+
+#[derive(Default, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WhenRefused {
+    #[default]
+    BlockKey,
+    Divert,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -103,13 +113,13 @@ fn topics(file: &Path, code: &mut String) -> Result<(), Box<dyn Error>> {
     writeln!(code, "    production: {},\n    local: {},", replication("production")?, replication("local")?)?;
     let DeadLetters { partitions, retention_hours } = topics.dead_letters;
     writeln!(code, "    dead_letters: DeadLetters {{ partitions: {partitions}, retention_hours: {retention_hours} }},\n    topics: &[")?;
-    for Topic { number, name, partitions, retention_hours, key } in &topics.topics {
+    for Topic { number, name, partitions, retention_hours, key, refused } in &topics.topics {
         if numbers.insert(number, name).is_some() {
             return Err(format!("topics.yaml: two topics have the number {number}").into());
         }
         writeln!(
             code,
-            "        Topic {{ number: {number}, name: {name:?}, dead_letter: {:?}, partitions: {partitions}, retention_hours: {retention_hours}, key: {key:?} }},",
+            "        Topic {{ number: {number}, name: {name:?}, dead_letter: {:?}, partitions: {partitions}, retention_hours: {retention_hours}, key: {key:?}, refused: WhenRefused::{refused:?} }},",
             format!("{name}.dlq")
         )?;
     }

@@ -6,7 +6,7 @@
 
 mod topics;
 
-pub use topics::{DeadLetters, Replication, Topic, Topics};
+pub use topics::{DeadLetters, Replication, Topic, Topics, WhenRefused};
 
 include!(concat!(env!("OUT_DIR"), "/data.rs"));
 

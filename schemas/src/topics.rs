@@ -31,6 +31,16 @@ pub struct DeadLetters {
     pub retention_hours: u32,
 }
 
+/// What becomes of later rows of a key of which Kafka has refused one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WhenRefused {
+    /// They wait behind it, in order, until people have decided about it.
+    #[default]
+    BlockKey,
+    /// They go on: only the refused row is kept back.
+    Divert,
+}
+
 /// A topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Topic {
@@ -46,6 +56,8 @@ pub struct Topic {
     pub retention_hours: u32,
     /// What the record's key is, in words.
     pub key: &'static str,
+    /// What becomes of a key of which Kafka has refused a row.
+    pub refused: WhenRefused,
 }
 
 impl Topics {
@@ -70,5 +82,12 @@ mod tests {
         assert_eq!((topic.name, topic.dead_letter, topic.partitions), ("economy-events", "economy-events.dlq", 12));
         assert_eq!(crate::topics().by_name("economy-events"), Some(topic));
         assert_eq!(crate::topics().by_number(0), None);
+    }
+
+    #[test]
+    fn order_is_kept_behind_a_refused_row_unless_the_topic_says_otherwise() {
+        let refused = |name| crate::topics().by_name(name).expect("the topic exists").refused;
+        assert_eq!(refused("economy-events"), super::WhenRefused::BlockKey);
+        assert_eq!(refused("player-actions"), super::WhenRefused::Divert);
     }
 }
