@@ -41,7 +41,7 @@ impl Cluster {
 
     /// The same cluster, reached at another address.
     #[must_use]
-    pub(crate) fn at(mut self, address: SocketAddr) -> Self {
+    pub fn at(mut self, address: SocketAddr) -> Self {
         // Refused only for URLs without a host, which `new` does not let in.
         if self.superuser.set_ip_host(address.ip()).is_err() || self.superuser.set_port(Some(address.port())).is_err() {
             tracing::error!("a URL with a host takes an address");

@@ -10,7 +10,9 @@ mod platform;
 mod ports;
 mod process;
 mod progress;
+mod proxy;
 mod servers;
+mod surroundings;
 pub mod testing;
 
 pub use cluster::Cluster;
@@ -19,4 +21,6 @@ pub use home::Keep;
 pub use platform::{Platform, Service, binaries};
 pub use ports::Ports;
 pub use progress::Progress;
-pub use servers::{Given, Options, Server, Servers, default_root};
+pub use proxy::{Delay, Held, Proxy, Swallow};
+pub use servers::{BrokerProxy, Brokers, Given, Options, Server, Servers, default_root};
+pub use surroundings::Surroundings;

@@ -1,5 +1,7 @@
 //! The platform's own binaries as child processes.
 
+mod lives;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,6 +17,7 @@ use crate::cluster::Cluster;
 use crate::ports::Ports;
 use crate::process::{Launch, Process};
 use crate::servers::Servers;
+use crate::surroundings::Surroundings;
 
 /// How long a binary may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -213,13 +216,21 @@ impl Platform {
     /// # Errors
     /// When a binary is missing, ends, or is not ready in time; the message has the end of its log.
     pub async fn start(servers: &Servers) -> Result<Self> {
+        Self::start_in(servers, &Surroundings::default()).await
+    }
+
+    /// As [`Platform::start`], with processes that reach the servers by other ways or have settings of their own.
+    ///
+    /// # Errors
+    /// As [`Platform::start`].
+    pub async fn start_in(servers: &Servers, surroundings: &Surroundings) -> Result<Self> {
         let began = Instant::now();
         let folder = binaries()?;
         let logs = servers.log_folder()?;
         let cluster = servers.cluster()?;
         let mut services = BTreeMap::new();
         for role in &ROLES {
-            let service = role.service(servers, &cluster, &folder, &logs)?;
+            let service = role.service(servers, &cluster, surroundings, &folder, &logs)?;
             services.insert(role.name, service);
         }
         let mut platform = Self { services };
@@ -343,7 +354,7 @@ impl Platform {
 }
 
 impl Role {
-    fn service(&self, servers: &Servers, cluster: &Cluster, folder: &Path, logs: &Path) -> Result<Service> {
+    fn service(&self, servers: &Servers, cluster: &Cluster, surroundings: &Surroundings, folder: &Path, logs: &Path) -> Result<Service> {
         let program = program(folder, self.binary)?;
         let ports = servers.options().ports;
         let grpc = local(ports.pick(self.grpc_port)?);
@@ -351,7 +362,8 @@ impl Role {
         let log = logs.join(format!("{}.log", self.name));
         let mut variables = addresses(grpc, admin);
         variables.push(("IDEMPO_PLATFORM__LOG__FORMAT".to_owned(), "json".to_owned()));
-        let brokers = ("IDEMPO_KAFKA__BROKERS".to_owned(), servers.kafka_brokers().to_owned());
+        let brokers = ("IDEMPO_KAFKA__BROKERS".to_owned(), surroundings.kafka().unwrap_or(servers.kafka_brokers()).to_owned());
+        let cluster = surroundings.postgres(self.name).map_or_else(|| cluster.clone(), |address| cluster.clone().at(address));
         match self.wiring {
             Wiring::Database { database, role, reads_events } => {
                 variables.push(("IDEMPO_DATABASE__URL".to_owned(), cluster.role_url(database, role)));
@@ -367,10 +379,11 @@ impl Role {
                     })
                     .collect();
                 variables.push(("IDEMPO_OUTBOXES".to_owned(), format!("[{}]", outboxes.join(", "))));
-                variables.push(("IDEMPO_TOPICS__COPIES".to_owned(), "local".to_owned()));
+                variables.push(("IDEMPO_TOPICS__COPIES".to_owned(), servers.options().brokers.copies_setting().to_owned()));
                 variables.push(brokers);
             }
         }
+        variables.extend(surroundings.variables(self.name));
         let launch = Launch { log: Some(log.clone()), variables, ..Launch::new(self.name, program, folder) };
         Ok(Service { grpc, admin, log, launch, process: None })
     }

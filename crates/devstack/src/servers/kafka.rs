@@ -1,6 +1,9 @@
-//! Apache Kafka's own broker, one node that is its own controller.
+//! Apache Kafka's own brokers: one that is its own controller, or three that are a quorum.
+
+mod properties;
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,24 +11,27 @@ use anyhow::{Context as _, Result};
 use idempo_kafka::{Copies, TopicSpec, ensure_topics, topic_specs};
 use rustix::process::Signal;
 
+use self::properties::{NodePorts, properties};
 use super::{Options, Started, program, ready};
 use crate::home::{Home, Keep};
+use crate::ports::Ports;
 use crate::process::{Launch, Process};
 
 /// How long formatting its folder may take.
 const FORMAT_LIMIT: Duration = Duration::from_secs(60);
-/// How long the broker may take to be ready.
+/// How long the brokers may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(90);
-/// How long it may take to end.
+/// How long they may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
-/// The port in `up`, and the controller's after it.
+/// The port in `up`, and the controller's after it; the next broker's two follow.
 const FIXED_PORT: u16 = 54_392;
 /// The identity of a local cluster: 16 bytes in base64url, the same each time, so that a kept folder fits.
 const CLUSTER_ID: &str = "aWRlbXBvLWxvY2FsLTAwMQ";
-/// Memory for its heap.
-const HEAP: [&str; 2] = ["-Xms256m", "-Xmx512m"];
+/// Memory for the heap of one broker, and of one of three; the three share a small machine and live for minutes, so they are not compiled twice.
+const HEAP_ALONE: &[&str] = &["-Xms256m", "-Xmx512m"];
+const HEAP_OF_THREE: &[&str] = &["-Xms128m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
-/// What it writes to its log.
+/// What a broker writes to its log.
 const LOGGING: &str = "status = error
 appender.out.type = Console
 appender.out.name = out
@@ -35,61 +41,183 @@ rootLogger.level = warn
 rootLogger.appenderRef.out.ref = out
 ";
 
-pub(super) async fn start(options: &Options, home: Option<&Home>, given: Option<String>) -> Result<Started> {
+/// How many brokers there are, and how clients reach them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Brokers {
+    /// One, which clients reach directly.
+    #[default]
+    One,
+    /// One, which clients reach through a proxy; see [`crate::Servers::broker_proxies`].
+    OneBehindProxy,
+    /// Three with three copies of every topic, which clients reach through a proxy each.
+    ThreeBehindProxies,
+}
+
+impl Brokers {
+    const fn count(self) -> u16 {
+        match self {
+            Self::One | Self::OneBehindProxy => 1,
+            Self::ThreeBehindProxies => 3,
+        }
+    }
+
+    const fn copies(self) -> Copies {
+        match self {
+            Self::One | Self::OneBehindProxy => Copies::Local,
+            Self::ThreeBehindProxies => Copies::Production,
+        }
+    }
+
+    /// The relay's setting that says the same.
+    pub(crate) const fn copies_setting(self) -> &'static str {
+        match self.copies() {
+            Copies::Production => "production",
+            Copies::Local => "local",
+        }
+    }
+}
+
+/// A proxy that a broker expects its clients to come through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerProxy {
+    /// Where the broker tells clients to connect to: the proxy has to listen there.
+    pub listen: SocketAddr,
+    /// Where the proxy finds the broker, `host:port`.
+    pub broker: String,
+}
+
+/// The brokers, by their number from 1. Where they are not ours, there is none.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    /// How our own tools reach them.
+    pub(super) address: String,
+    pub(super) nodes: Vec<Started>,
+    pub(super) proxies: Vec<BrokerProxy>,
+}
+
+/// What all brokers are run with.
+struct Toolbox<'a> {
+    home: &'a Home,
+    java: PathBuf,
+    libraries: PathBuf,
+    logging: PathBuf,
+    heap: &'static [&'static str],
+}
+
+pub(super) async fn start(options: &Options, home: Option<&Home>, given: Option<String>) -> Result<Cluster> {
     if let Some(brokers) = given {
         options.progress.tell("Kafka: using the brokers of KAFKA_BROKERS");
-        return Ok(Started::given(brokers));
+        return Ok(Cluster { address: brokers, nodes: Vec::new(), proxies: Vec::new() });
     }
     let home = home.context("our own broker needs a folder")?;
     let began = Instant::now();
-    let java = java()?;
-    let folder = home.folder("kafka")?;
-    let libraries = libraries(&options.root, home)?;
-    let port = options.ports.pick(FIXED_PORT)?;
-    let controller = options.ports.pick(FIXED_PORT + 1)?;
-    let (properties, logging) = (folder.join("server.properties"), folder.join("log4j2.properties"));
-    fs::write(&properties, configuration(&folder, port, controller)).context("writing Kafka's configuration")?;
-    fs::write(&logging, LOGGING).context("writing Kafka's log configuration")?;
-    let launch = |name: &str, heap: &[&str], class: &str| {
-        let launch = Launch { log: Some(folder.join("kafka.log")), user: home.user.clone(), ..Launch::new(name, &java, &folder) };
+    let toolbox = Toolbox::open(options, home)?;
+    let ports = (0..options.brokers.count()).map(|index| pick(options, index)).collect::<Result<Vec<_>>>()?;
+    let nodes = (1..).zip(&ports).map(|(number, own)| toolbox.prepare(number, own, &ports));
+    let nodes = futures_util::future::try_join_all(nodes).await?;
+    let addresses: Vec<&str> = nodes.iter().map(|node| node.address.as_str()).collect();
+    let proxies = ports.iter().filter_map(|ports| {
+        let (listen, broker) = ports.proxied?;
+        Some(BrokerProxy { listen: (Ipv4Addr::LOCALHOST, listen).into(), broker: format!("127.0.0.1:{broker}") })
+    });
+    let mut cluster = Cluster { address: addresses.join(","), proxies: proxies.collect(), nodes };
+    cluster.launch()?;
+    cluster.ready(options.brokers).await?;
+    let (noun, verb) = if ports.len() == 1 { ("Kafka", "is") } else { ("Kafka's brokers", "are") };
+    options.progress.tell(&format!("{noun} {verb} ready at {} ({:.1} s)", cluster.address, began.elapsed().as_secs_f64()));
+    Ok(cluster)
+}
+
+fn pick(options: &Options, index: u16) -> Result<NodePorts> {
+    let fixed = FIXED_PORT + 2 * index;
+    let proxied = match options.brokers {
+        Brokers::One => None,
+        Brokers::OneBehindProxy | Brokers::ThreeBehindProxies => Some((Ports::Free.pick(0)?, Ports::Free.pick(0)?)),
+    };
+    Ok(NodePorts { clients: options.ports.pick(fixed)?, controller: options.ports.pick(fixed + 1)?, proxied })
+}
+
+impl Cluster {
+    /// Starts every broker that does not run.
+    pub(super) fn launch(&mut self) -> Result<()> {
+        self.nodes.iter_mut().filter(|node| node.process.is_none()).try_for_each(Started::launch)
+    }
+
+    /// Waits until all of them work.
+    pub(super) async fn ready(&mut self, brokers: Brokers) -> Result<()> {
+        for node in &mut self.nodes {
+            let address = node.address.clone();
+            ready(node.running()?, "Kafka", READY_LIMIT, async || answers(&address).await).await?;
+        }
+        // A topic is made by the controller and shown by the brokers, so when that works, all do.
+        let (config, probe) = (client(&self.address), topics(brokers).into_iter().take(1).collect::<Vec<_>>());
+        let first = self.nodes.first_mut().context("there is a broker")?;
+        ready(first.running()?, "Kafka", READY_LIMIT, async || ensure_topics(&config, &probe).await.is_ok()).await
+    }
+
+    /// Waits until one of them takes connections.
+    pub(super) async fn node_ready(&mut self, number: u8) -> Result<()> {
+        let node = self.node(number)?;
+        let address = node.address.clone();
+        ready(node.running()?, "Kafka", READY_LIMIT, async || answers(&address).await).await
+    }
+
+    /// Kills every broker that runs.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        anyhow::ensure!(self.nodes.iter().any(|node| node.process.is_some()), "no broker of ours is running");
+        self.nodes.iter_mut().filter_map(|node| node.process.take()).try_for_each(|mut process| process.kill().map(|_| ()))
+    }
+
+    pub(super) fn node(&mut self, number: u8) -> Result<&mut Started> {
+        let index = usize::from(number).checked_sub(1).context("brokers are numbered from 1")?;
+        self.nodes.get_mut(index).with_context(|| format!("there is no broker {number} of ours"))
+    }
+
+    pub(super) async fn stop(&mut self, keep: Keep) -> Result<()> {
+        let mut processes: Vec<Process> = self.nodes.iter_mut().filter_map(|node| node.process.take()).collect();
+        if keep == Keep::Nothing {
+            return processes.iter_mut().try_for_each(|process| process.kill().map(|_| ()));
+        }
+        let stopping = processes.iter_mut().map(|process| process.stop(Signal::TERM, STOP_LIMIT));
+        futures_util::future::try_join_all(stopping).await.map(|_| ())
+    }
+}
+
+impl<'a> Toolbox<'a> {
+    fn open(options: &Options, home: &'a Home) -> Result<Self> {
+        let folder = home.folder("kafka")?;
+        let logging = folder.join("log4j2.properties");
+        fs::write(&logging, LOGGING).context("writing Kafka's log configuration")?;
+        let heap = if options.brokers.count() == 1 { HEAP_ALONE } else { HEAP_OF_THREE };
+        Ok(Self { home, java: java()?, libraries: libraries(&options.root, home)?, logging, heap })
+    }
+
+    /// Prepares the folder of one broker.
+    async fn prepare(&self, number: u8, own: &NodePorts, all: &[NodePorts]) -> Result<Started> {
+        let folder = self.home.folder(&if all.len() == 1 { "kafka".to_owned() } else { format!("kafka-{number}") })?;
+        let file = folder.join("server.properties");
+        fs::write(&file, properties(&folder, number, own, all)).context("writing Kafka's configuration")?;
+        if !folder.join("data/meta.properties").exists() {
+            let format = self.launch("Kafka's StorageTool", &folder, &["-XX:TieredStopAtLevel=1"], "kafka.tools.StorageTool");
+            format.arguments(["format", "-t", CLUSTER_ID, "-c"]).arguments([&file]).run(FORMAT_LIMIT).await?;
+        }
+        let launch = self.launch("Kafka", &folder, self.heap, "kafka.Kafka").arguments([&file]);
+        Ok(Started { address: format!("127.0.0.1:{}", own.clients), launch: Some(launch), process: None })
+    }
+
+    fn launch(&self, name: &str, folder: &Path, heap: &[&str], class: &str) -> Launch {
+        let launch = Launch { log: Some(folder.join("kafka.log")), user: self.home.user.clone(), ..Launch::new(name, &self.java, folder) };
         launch
             .arguments(heap)
             .arguments(["-Djava.awt.headless=true", "-XX:+PerfDisableSharedMem"])
-            .arguments([format!("-Dlog4j2.configurationFile={}", logging.display())])
-            .arguments(["-cp".to_owned(), format!("{}/*", libraries.display()), class.to_owned()])
-    };
-    if !folder.join("data/meta.properties").exists() {
-        let format = launch("Kafka's StorageTool", &["-XX:TieredStopAtLevel=1"], "kafka.tools.StorageTool");
-        format.arguments(["format", "-t", CLUSTER_ID, "-c"]).arguments([&properties]).run(FORMAT_LIMIT).await?;
+            .arguments([format!("-Dlog4j2.configurationFile={}", self.logging.display())])
+            .arguments(["-cp".to_owned(), format!("{}/*", self.libraries.display()), class.to_owned()])
     }
-    let launch = launch("Kafka", &HEAP, "kafka.Kafka").arguments([&properties]);
-    let brokers = format!("127.0.0.1:{port}");
-    let process = run(&launch, &brokers).await?;
-    options.progress.tell(&format!("Kafka is ready on port {port} ({:.1} s)", began.elapsed().as_secs_f64()));
-    Ok(Started::own(brokers, launch, process))
 }
 
-/// Starts the broker and waits until it works.
-pub(super) async fn run(launch: &Launch, brokers: &str) -> Result<Process> {
-    let config = client(brokers);
-    // A topic is made by the controller and shown by the broker, so when that works, both do.
-    let probe = topics().into_iter().take(1).collect::<Vec<_>>();
-    let mut process = launch.spawn()?;
-    ready(&mut process, "Kafka", READY_LIMIT, async || answers(brokers).await && ensure_topics(&config, &probe).await.is_ok()).await?;
-    Ok(process)
-}
-
-pub(super) async fn stop(process: Option<Process>, keep: Keep) -> Result<()> {
-    let Some(mut process) = process else { return Ok(()) };
-    if keep == Keep::Nothing {
-        return process.kill().map(|_| ());
-    }
-    process.stop(Signal::TERM, STOP_LIMIT).await.map(|_| ())
-}
-
-/// The platform's topics, as they are on one machine.
-pub(super) fn topics() -> Vec<TopicSpec> {
-    topic_specs(idempo_schemas::topics(), Copies::Local, "")
+/// The platform's topics, with as many copies as there are brokers for.
+pub(super) fn topics(brokers: Brokers) -> Vec<TopicSpec> {
+    topic_specs(idempo_schemas::topics(), brokers.copies(), "")
 }
 
 /// How our own tools reach the brokers.
@@ -100,32 +228,6 @@ pub(super) fn client(brokers: &str) -> idempo_kafka::Config {
 /// Whether someone takes connections there: cheaper to ask than to let a client knock at a closed door.
 async fn answers(address: &str) -> bool {
     tokio::net::TcpStream::connect(address).await.is_ok()
-}
-
-fn configuration(folder: &Path, port: u16, controller: u16) -> String {
-    format!(
-        "process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={}
-auto.create.topics.enable=false
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-log.cleaner.dedupe.buffer.size=16777216
-",
-        folder.join("data").display()
-    )
 }
 
 fn java() -> Result<PathBuf> {

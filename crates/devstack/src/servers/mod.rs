@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
 
 use crate::cluster::Cluster;
 use crate::home::{Home, Keep};
 use crate::ports::Ports;
 use crate::process::{Launch, Process};
 use crate::progress::Progress;
+
+pub use kafka::{BrokerProxy, Brokers};
 
 /// The pause between two looks at whether a server is ready, in milliseconds.
 const READY_PAUSE_MS: u64 = 20;
@@ -33,8 +36,10 @@ pub enum Given {
 pub enum Server {
     /// PostgreSQL.
     Postgres,
-    /// The Kafka broker.
+    /// Kafka: every broker.
     Kafka,
+    /// One of Kafka's brokers, by its number from 1.
+    Broker(u8),
 }
 
 /// How the servers are run.
@@ -48,6 +53,8 @@ pub struct Options {
     pub keep: Keep,
     /// Whether servers that the environment names are used.
     pub given: Given,
+    /// How many brokers there are, and how clients reach them.
+    pub brokers: Brokers,
     /// Who is told what happens.
     pub progress: Progress,
 }
@@ -56,7 +63,7 @@ impl Options {
     /// For tests and the demo: free ports, and nothing is kept.
     #[must_use]
     pub fn throwaway(progress: Progress) -> Self {
-        Self { root: default_root(), ports: Ports::Free, keep: Keep::Nothing, given: Given::Used, progress }
+        Self { root: default_root(), ports: Ports::Free, keep: Keep::Nothing, given: Given::Used, brokers: Brokers::One, progress }
     }
 
     /// For tests that make servers fail: free ports, nothing is kept, and nobody else's servers are touched.
@@ -68,7 +75,7 @@ impl Options {
     /// For people who stay: fixed ports, and everything is kept.
     #[must_use]
     pub fn lasting(progress: Progress) -> Self {
-        Self { root: default_root(), ports: Ports::Fixed, keep: Keep::Everything, given: Given::Used, progress }
+        Self { root: default_root(), ports: Ports::Fixed, keep: Keep::Everything, given: Given::Used, brokers: Brokers::One, progress }
     }
 }
 
@@ -83,7 +90,7 @@ pub fn default_root() -> PathBuf {
 pub struct Servers {
     // In the order they are stopped. They go before the folder they live in.
     redis: Started,
-    kafka: Started,
+    kafka: kafka::Cluster,
     postgres: Started,
     home: Option<Home>,
     options: Options,
@@ -135,23 +142,37 @@ impl Servers {
         &self.redis.address
     }
 
+    /// Where the brokers expect proxies, in the order of their numbers; empty where clients reach them directly.
+    #[must_use]
+    pub fn broker_proxies(&self) -> &[BrokerProxy] {
+        &self.kafka.proxies
+    }
+
     /// The process ids of our own servers, by name; empty where the environment names all of them.
     #[must_use]
     pub fn pids(&self) -> Vec<(&'static str, u32)> {
-        let named = [("redis", &self.redis), ("kafka", &self.kafka), ("postgres", &self.postgres)];
-        named.into_iter().filter_map(|(name, server)| server.process.as_ref().map(|process| (name, process.pid()))).collect()
+        let named = [("redis", &self.redis), ("postgres", &self.postgres)];
+        let named = named.into_iter().chain(self.kafka.nodes.iter().map(|node| ("kafka", node)));
+        named.filter_map(|(name, server)| server.process.as_ref().map(|process| (name, process.pid()))).collect()
     }
 
-    /// Ends one of our own servers as a failure would: PostgreSQL by an immediate shutdown, the broker by SIGKILL. Waits until it is gone.
+    /// Ends one of our own servers as a failure would: PostgreSQL by an immediate shutdown, a broker by SIGKILL. Waits until it is gone.
     ///
     /// # Errors
     /// When it is not ours, or is not running.
     pub async fn crash(&mut self, server: Server) -> Result<()> {
         match server {
-            Server::Postgres => postgres::crash(self.postgres.running()?).await?,
-            Server::Kafka => self.kafka.running()?.kill().map(|_| ())?,
+            Server::Postgres => {
+                postgres::crash(self.postgres.running()?).await?;
+                self.postgres.process = None;
+            }
+            Server::Kafka => self.kafka.kill()?,
+            Server::Broker(number) => {
+                let node = self.kafka.node(number)?;
+                node.running()?.kill()?;
+                node.process = None;
+            }
         }
-        self.started(server).process = None;
         Ok(())
     }
 
@@ -160,22 +181,71 @@ impl Servers {
     /// # Errors
     /// When it is not ours, is running, or is not ready in time.
     pub async fn start_again(&mut self, server: Server) -> Result<()> {
-        let started = self.started(server);
-        anyhow::ensure!(started.process.is_none(), "{server:?} is running");
-        let launch = started.launch.clone().with_context(|| format!("{server:?} is not ours"))?;
-        let process = match server {
-            Server::Postgres => postgres::run(&launch, &started.address).await?,
-            Server::Kafka => kafka::run(&launch, &started.address).await?,
-        };
-        started.process = Some(process);
-        Ok(())
+        self.relaunch(server)?;
+        self.wait_ready(server).await
     }
 
-    fn started(&mut self, server: Server) -> &mut Started {
+    /// Starts a server that was crashed and does not wait; of Kafka, every broker that does not run.
+    ///
+    /// # Errors
+    /// When it is not ours, or is running.
+    pub fn relaunch(&mut self, server: Server) -> Result<()> {
         match server {
-            Server::Postgres => &mut self.postgres,
-            Server::Kafka => &mut self.kafka,
+            Server::Postgres => self.postgres.launch(),
+            Server::Kafka => self.kafka.launch(),
+            Server::Broker(number) => self.kafka.node(number)?.launch(),
         }
+    }
+
+    /// Waits until a server of ours answers.
+    ///
+    /// # Errors
+    /// When it is not running, ends, or is not ready in time.
+    pub async fn wait_ready(&mut self, server: Server) -> Result<()> {
+        match server {
+            Server::Postgres => postgres::answers(&mut self.postgres).await,
+            Server::Kafka => self.kafka.ready(self.options.brokers).await,
+            Server::Broker(number) => self.kafka.node_ready(number).await,
+        }
+    }
+
+    /// Stops a server of ours where it is, as a frozen machine would: of PostgreSQL, only the process that takes connections.
+    ///
+    /// # Errors
+    /// When it is not ours, or is not running.
+    pub fn freeze(&mut self, server: Server) -> Result<()> {
+        self.signal(server, Signal::STOP)
+    }
+
+    /// Lets a frozen server go on.
+    ///
+    /// # Errors
+    /// When it is not ours, or is not running.
+    pub fn thaw(&mut self, server: Server) -> Result<()> {
+        self.signal(server, Signal::CONT)
+    }
+
+    fn signal(&mut self, server: Server, signal: Signal) -> Result<()> {
+        match server {
+            Server::Postgres => self.postgres.running()?.signal(signal),
+            Server::Kafka => self.kafka.nodes.iter_mut().try_for_each(|node| node.running()?.signal(signal)),
+            Server::Broker(number) => self.kafka.node(number)?.running()?.signal(signal),
+        }
+    }
+
+    /// The name of a server of ours that ended by itself, and the end of its log; `None` while all run that were not crashed on purpose.
+    ///
+    /// # Errors
+    /// When a process can't be looked after.
+    pub fn fallen(&mut self) -> Result<Option<String>> {
+        for started in [&mut self.redis, &mut self.postgres].into_iter().chain(&mut self.kafka.nodes) {
+            if let Some(process) = &mut started.process
+                && let Some(status) = process.ended()?
+            {
+                return Ok(Some(format!("the server at {} ended ({status}){}", started.address, process.log_tail())));
+            }
+        }
+        Ok(None)
     }
 
     /// Where the platform's processes write their logs.
@@ -205,7 +275,7 @@ impl Servers {
         };
         let topics = async {
             let config = kafka::client(&self.kafka.address);
-            idempo_kafka::ensure_topics(&config, &kafka::topics()).await.context("making the topics")
+            idempo_kafka::ensure_topics(&config, &kafka::topics(self.options.brokers)).await.context("making the topics")
         };
         tokio::try_join!(
             progress.timed("roles, databases and migrations are in place", databases),
@@ -221,7 +291,7 @@ impl Servers {
     pub async fn stop(mut self) -> Result<()> {
         let keep = self.options.keep;
         let redis = redis::stop(self.redis.process.take(), keep);
-        let kafka = kafka::stop(self.kafka.process.take(), keep);
+        let kafka = self.kafka.stop(keep);
         let postgres = postgres::stop(self.postgres.process.take(), keep);
         tokio::try_join!(redis, kafka, postgres)?;
         Ok(())
@@ -244,6 +314,14 @@ impl Started {
 
     fn own(address: String, launch: Launch, process: Process) -> Self {
         Self { address, launch: Some(launch), process: Some(process) }
+    }
+
+    /// Starts it, without waiting until it answers.
+    fn launch(&mut self) -> Result<()> {
+        anyhow::ensure!(self.process.is_none(), "the server at {} is running", self.address);
+        let launch = self.launch.as_ref().with_context(|| format!("the server at {} is not ours", self.address))?;
+        self.process = Some(launch.spawn()?);
+        Ok(())
     }
 
     fn running(&mut self) -> Result<&mut Process> {

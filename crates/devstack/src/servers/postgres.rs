@@ -75,17 +75,17 @@ pub(super) async fn start(options: &Options, home: Option<&Home>, given: Option<
     fs::write(&settings, format!("{SETTINGS}port = {port}\n")).with_context(|| format!("writing {}", settings.display()))?;
     let launch = launch("PostgreSQL", &postgres).arguments(["-D".as_ref(), data.as_os_str()]);
     let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-    let process = run(&launch, &url).await?;
+    let mut started = Started { address: url, launch: Some(launch), process: None };
+    started.launch()?;
+    answers(&mut started).await?;
     options.progress.tell(&format!("PostgreSQL is ready on port {port} ({:.1} s)", began.elapsed().as_secs_f64()));
-    Ok(Started::own(url, launch, process))
+    Ok(started)
 }
 
-/// Starts the server and waits until it answers at `url`.
-pub(super) async fn run(launch: &Launch, url: &str) -> Result<Process> {
-    let superuser = Cluster::new(url)?.superuser("postgres");
-    let mut process = launch.spawn()?;
-    ready(&mut process, "PostgreSQL", READY_LIMIT, async || session(&superuser).await.is_ok()).await?;
-    Ok(process)
+/// Waits until the server answers.
+pub(super) async fn answers(started: &mut Started) -> Result<()> {
+    let superuser = Cluster::new(&started.address)?.superuser("postgres");
+    ready(started.running()?, "PostgreSQL", READY_LIMIT, async || session(&superuser).await.is_ok()).await
 }
 
 /// Ends it as a power cut would, but with its backends.

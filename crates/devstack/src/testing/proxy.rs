@@ -1,41 +1,25 @@
-//! A TCP proxy in front of a server: it can be shut, it can cut, and it can swallow an answer.
+//! A [`crate::Proxy`] as tests use it: what can't be done fails the test.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use crate::proxy::Swallow;
 
-/// How many bytes of an answer are carried at a time.
-const CHUNK_BYTES: usize = 64 * 1_024;
+/// Chance has no part in what tests do with it.
+const SEED: u64 = 0;
 
 /// Stands between a client and a server. While it is open, bytes pass; its tasks end with it, or with the test's runtime.
 #[derive(Debug)]
-pub struct Proxy {
-    address: SocketAddr,
-    server: Arc<str>,
-    switch: Arc<Switch>,
-    passing: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug, Default)]
-struct Switch {
-    /// The next answer is read and dropped, and its connection closed.
-    swallow: AtomicBool,
-    swallowed: AtomicUsize,
-}
+pub struct Proxy(crate::Proxy);
 
 impl Proxy {
     /// A proxy in front of `server` (`host:port`) that refuses connections until it is opened.
     ///
     /// # Panics
     /// When there is no free port.
+    #[expect(clippy::unused_async, reason = "callers await every call of a proxy")]
     pub async fn shut(server: impl Into<Arc<str>>) -> Self {
-        // The port stays ours by its number: it is bound again each time the proxy is opened.
-        let free = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("a free port");
-        Self { address: free, server: server.into(), switch: Arc::default(), passing: None }
+        Self(crate::Proxy::new(server, SEED).expect("a free port"))
     }
 
     /// A proxy in front of `server` (`host:port`) that is open.
@@ -51,7 +35,7 @@ impl Proxy {
     /// Where clients connect to.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.0.address()
     }
 
     /// Takes connections from now on.
@@ -59,74 +43,37 @@ impl Proxy {
     /// # Panics
     /// When another process has taken the port meanwhile.
     pub async fn open(&mut self) {
-        let listener = TcpListener::bind(self.address).await.expect("the port is free");
-        let (server, switch) = (Arc::clone(&self.server), Arc::clone(&self.switch));
-        self.passing = Some(tokio::spawn(async move {
-            let mut passing = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                while passing.try_join_next().is_some() {}
-                passing.spawn(pass(client, Arc::clone(&server), Arc::clone(&switch)));
-            }
-        }));
+        self.0.open().await.expect("the port is free");
     }
 
     /// Cuts every connection and refuses new ones.
     pub async fn cut(&mut self) {
-        if let Some(passing) = self.passing.take() {
-            passing.abort();
-            let _cancelled = passing.await;
-        }
+        self.0.shut().await;
     }
 
     /// From now on the next answer of the server, on whichever connection, is lost, and that connection cut: a request arrives, has its effect,
     /// and nobody hears of it.
     pub fn swallow_next_answer(&self) {
-        self.switch.swallow.store(true, Ordering::SeqCst);
+        self.0.swallow(Swallow::NextAnswer);
     }
 
     /// How many answers were lost so far.
     #[must_use]
     pub fn swallowed(&self) -> usize {
-        self.switch.swallowed.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        if let Some(passing) = self.passing.take() {
-            passing.abort();
-        }
-    }
-}
-
-/// Carries bytes both ways until one side closes, or an answer is swallowed.
-async fn pass(client: TcpStream, server: Arc<str>, switch: Arc<Switch>) {
-    let Ok(server) = TcpStream::connect(&*server).await else { return };
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let requests = tokio::io::copy(&mut from_client, &mut to_server);
-    let answers = async {
-        let mut buffer = vec![0; CHUNK_BYTES];
-        while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
-            if switch.swallow.swap(false, Ordering::SeqCst) {
-                switch.swallowed.fetch_add(1, Ordering::SeqCst);
-                return;
-            }
-            let Some(answer) = buffer.get(..count) else { return };
-            if to_client.write_all(answer).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        _ = requests => {}
-        () = answers => {}
+        self.0.swallowed()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::proxy::{Delay, Held};
 
     /// A server that answers each line with itself, and counts the bytes that reached it.
     async fn echo() -> (String, Arc<AtomicUsize>) {
@@ -156,13 +103,17 @@ mod tests {
         client.read(&mut [0; 16]).await
     }
 
+    async fn connected(proxy: &Proxy) -> TcpStream {
+        TcpStream::connect(proxy.address()).await.expect("open")
+    }
+
     #[tokio::test]
     async fn it_refuses_until_it_is_opened_and_after_a_cut() {
         let (server, _) = echo().await;
         let mut proxy = Proxy::shut(server).await;
         assert!(TcpStream::connect(proxy.address()).await.is_err());
         proxy.open().await;
-        let mut client = TcpStream::connect(proxy.address()).await.expect("open");
+        let mut client = connected(&proxy).await;
         assert_eq!(ask(&mut client).await.expect("answered"), 5);
         proxy.cut().await;
         assert!(!matches!(ask(&mut client).await, Ok(1..)), "the connection was cut");
@@ -173,12 +124,44 @@ mod tests {
     async fn a_swallowed_answer_is_lost_though_the_request_arrived() {
         let (server, heard) = echo().await;
         let proxy = Proxy::to(server).await;
-        let mut client = TcpStream::connect(proxy.address()).await.expect("open");
+        let mut client = connected(&proxy).await;
         assert_eq!(ask(&mut client).await.expect("answered"), 5);
         proxy.swallow_next_answer();
         assert!(!matches!(ask(&mut client).await, Ok(1..)), "its answer is lost");
         assert_eq!((heard.load(Ordering::SeqCst), proxy.swallowed()), (10, 1));
-        let mut again = TcpStream::connect(proxy.address()).await.expect("open");
+        let mut again = connected(&proxy).await;
         assert_eq!(ask(&mut again).await.expect("answered"), 5, "only one is lost");
+    }
+
+    #[tokio::test]
+    async fn cut_connections_are_gone_and_others_may_come_at_once() {
+        let (server, _) = echo().await;
+        let proxy = Proxy::to(server).await;
+        let (mut first, mut second) = (connected(&proxy).await, connected(&proxy).await);
+        assert_eq!((ask(&mut first).await.expect("answered"), ask(&mut second).await.expect("answered")), (5, 5));
+        assert_eq!((proxy.0.cut(0), proxy.0.connections()), (0, 2));
+        assert_eq!(proxy.0.cut(1_000), 2);
+        assert!(!matches!(ask(&mut first).await, Ok(1..)));
+        assert_eq!(ask(&mut connected(&proxy).await).await.expect("answered"), 5);
+    }
+
+    #[tokio::test]
+    async fn bytes_are_delayed_both_ways_and_held_back_until_they_are_let_go() {
+        let (server, heard) = echo().await;
+        let proxy = Proxy::to(server).await;
+        let mut client = connected(&proxy).await;
+        let delay = Delay { least: Duration::from_millis(20), most: Duration::from_millis(30) };
+        proxy.0.delay(Some(delay));
+        let began = Instant::now();
+        assert_eq!(ask(&mut client).await.expect("answered"), 5);
+        assert!(began.elapsed() >= 2 * delay.least, "{:?}", began.elapsed());
+        proxy.0.delay(None);
+
+        proxy.0.hold(Held::Answers);
+        let waiting = tokio::time::timeout(Duration::from_millis(50), ask(&mut client)).await;
+        assert!(waiting.is_err(), "the answer is held");
+        assert_eq!(heard.load(Ordering::SeqCst), 10, "the request went through");
+        proxy.0.hold(Held::Nothing);
+        assert_eq!(client.read(&mut [0; 16]).await.expect("answered"), 5);
     }
 }
