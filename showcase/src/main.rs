@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
@@ -77,6 +78,7 @@ impl Demo {
             players: usize::try_from(self.players)?,
             clients: self.clients,
             commands: usize::try_from(self.commands)?,
+            think: Duration::ZERO,
             seed: self.seed.unwrap_or(now % 1_000_000),
         };
         Ok(Plan { size, history: self.history })

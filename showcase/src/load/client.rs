@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use idempo_proto::event::v1::{Asset, ItemKind};
 use tokio::sync::Barrier;
@@ -126,11 +127,13 @@ impl Client {
         self.recorder.history
     }
 
-    /// Opens the wallets of its players, waits for the other clients to have done so, then sends commands up to `quota` in all.
+    /// Opens the wallets of its players, waits for the other clients to have done so, then sends commands up to `quota` in all or until the load is
+    /// told to stop, and thinks between them for `think` on average.
     ///
     /// # Errors
     /// Where a reply can't be read.
-    pub(super) async fn run(mut self, quota: usize, all_open: Arc<Barrier>) -> anyhow::Result<History> {
+    pub(super) async fn run(mut self, quota: usize, think: Duration, all_open: Arc<Barrier>) -> anyhow::Result<History> {
+        let think_ms_max = i64::try_from(2 * think.as_millis())?;
         for player in 0..self.world.players.len() {
             let planned = wallet::open(&self.world, &mut self.dice, player);
             self.make(planned).await?;
@@ -140,9 +143,12 @@ impl Client {
             }
         }
         all_open.wait().await;
-        while self.sent < quota {
+        while self.sent < quota && !self.recorder.is_stopped() {
             let planned = self.plan();
             self.make(planned).await?;
+            if think_ms_max > 0 {
+                tokio::time::sleep(Duration::from_millis(self.dice.between(0, think_ms_max).unsigned_abs())).await;
+            }
         }
         while let Some((_, sending)) = self.later.pop_front() {
             self.recorder.settle(&sending).await;

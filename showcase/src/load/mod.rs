@@ -16,8 +16,8 @@ mod wallet_moves;
 mod world;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use idempo_clock::SharedClock;
@@ -46,16 +46,19 @@ pub struct Size {
     pub players: usize,
     /// How many clients at a time.
     pub clients: u16,
-    /// How many commands, each with a key of its own.
+    /// How many commands, each with a key of its own; fewer where the load is told to stop before.
     pub commands: usize,
+    /// How long a client thinks between two commands, on average.
+    pub think: Duration,
     /// What everything random comes from.
     pub seed: u64,
 }
 
-/// How far the load is, for whoever watches.
+/// How far the load is, for whoever watches, and whether it is to go on.
 #[derive(Debug, Default)]
 pub struct Progress {
     settled: AtomicU64,
+    stopped: AtomicBool,
 }
 
 impl Progress {
@@ -63,6 +66,15 @@ impl Progress {
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.settled.load(Ordering::Relaxed)
+    }
+
+    /// Tells the clients to begin nothing new. What they have begun, they settle.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     fn count_one(&self) {
@@ -81,7 +93,8 @@ pub struct Played {
     pub took_us: u64,
 }
 
-/// Plays until every client has sent its share of the commands and each has a definite answer, or its retries are used up.
+/// Plays until every client has sent its share of the commands, or the load is told to stop, and each command has a definite answer or its retries
+/// are used up.
 ///
 /// # Errors
 /// Where a client meets a reply that it can't read.
@@ -100,7 +113,7 @@ pub async fn play(size: Size, wire: &Wire, clock: &SharedClock, began: Instant, 
         let world = World { players: own.collect(), everyone: players.clone(), shelf: shelf.clone(), ..World::default() };
         let client = client_of(size, wire, clock, began, progress, world, number)?;
         let quota = size.commands.div_ceil(usize::from(size.clients));
-        tasks.spawn(client.run(quota, barrier.clone()));
+        tasks.spawn(client.run(quota, size.think, barrier.clone()));
     }
     while let Some(joined) = tasks.join_next().await {
         history.absorb(joined.context("a client died")??);

@@ -22,8 +22,8 @@ const IMPATIENCE: Duration = Duration::from_millis(2);
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// The longest pause before the same is sent again.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How often the same is sent again before a client gives up.
-const RETRIES_MAX: usize = 30;
+/// How often the same is sent again before a client gives up: for two minutes at least, which is longer than any fault of a run.
+const RETRIES_MAX: usize = 125;
 
 /// A request to be settled.
 #[derive(Debug, Clone)]
@@ -65,6 +65,11 @@ impl Recorder {
     /// A recorder with an empty history whose times count from `began`.
     pub(super) fn new(client: u16, line: Line, began: Instant, progress: Arc<Progress>) -> Self {
         Self { client, line, began, progress, history: History::default() }
+    }
+
+    /// Whether nothing new is to be begun.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.progress.is_stopped()
     }
 
     /// Sends a command until it is settled or the retries are used up, and gives the last answer.
