@@ -5,6 +5,7 @@
 mod accounts;
 mod append;
 mod pgbench;
+mod project;
 mod relay;
 mod report;
 
@@ -17,6 +18,8 @@ enum Bench {
     Append,
     /// The relay: draining a backlog beside a bare rdkafka loop, and the way from commit to append at a steady rate.
     Relay,
+    /// The inventory projector, from Kafka into PostgreSQL, beside a bare rdkafka consumer loop.
+    Project,
 }
 
 #[derive(Debug, Parser)]
@@ -30,7 +33,7 @@ struct Arguments {
     /// How often all figures are measured, in turn.
     #[arg(long, default_value_t = 2)]
     rounds: u32,
-    /// How many rows are drained.
+    /// How many rows are drained, or events projected.
     #[arg(long, default_value_t = 1_000_000)]
     rows: u32,
 }
@@ -46,6 +49,7 @@ async fn main() -> anyhow::Result<()> {
     let (name, rows) = match arguments.bench {
         Bench::Append => ("append", append::run(arguments.seconds, arguments.rounds).await?),
         Bench::Relay => ("relay", relay::run(arguments.rows, arguments.seconds, arguments.rounds).await?),
+        Bench::Project => ("project", project::run(arguments.rows, arguments.rounds).await?),
     };
     println!("{}", report::table(&rows));
     println!("written to {}", report::write(name, &rows)?.display());
