@@ -1,0 +1,1 @@
+SELECT p.live_generation FROM projection.projection AS p WHERE p.name = 'inventory'

@@ -1,0 +1,1 @@
+SELECT set_config('search_path', concat($1::text, ', projection'), true) AS search_path
