@@ -34,6 +34,12 @@ pub mod inventory {
     }
 }
 
+pub mod ops {
+    pub mod v1 {
+        tonic::include_proto!("idempo.ops.v1");
+    }
+}
+
 pub mod position {
     pub mod v1 {
         tonic::include_proto!("idempo.position.v1");
