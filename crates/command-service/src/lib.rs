@@ -2,18 +2,20 @@
 //!
 //! Place in the flow: the event store knows no tasks and the runtime no events, and neither may know the other. A service puts the two
 //! together, and here is how: on its pool ([`look_after_database`]) it starts an executor for each of its domains ([`start_executor`]), timers
-//! for what happens by itself ([`start_timer`]) and its gRPC server ([`start_grpc`]); its handlers take what all mutations share through an
-//! [`Attempt`].
+//! for what happens by itself ([`start_timer`]), its front door ([`start_admission`]) and its gRPC server ([`start_grpc`]); its handlers take what all
+//! mutations share through an [`Attempt`].
 //!
 //! Invariants: what takes in new work (server, timers) is stopped and drained before what decides and appends; a service is ready only while
-//! its database answers and there is a place for the keys of its commands.
+//! its database answers and there is a place for the keys of its commands; what ends something that was begun is let in however old the backlog.
 //!
 //! Not here: what a service decides, which fields its requests have, its settings as a whole.
 
+mod admission;
 mod attempt;
 mod database;
 mod timers;
 
+pub use admission::{Admission, Criticality, Shedding, start_admission};
 pub use attempt::{Attempt, Shared};
 pub use database::look_after_database;
 pub use timers::{Timers, start_timer};

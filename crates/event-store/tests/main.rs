@@ -6,6 +6,7 @@
     reason = "a test that meets something it does not expect ends there"
 )]
 
+mod backlog;
 mod conformance;
 mod differential;
 mod executor;

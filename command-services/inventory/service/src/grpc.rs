@@ -1,5 +1,7 @@
-//! The gRPC service: each RPC is a handler's.
+//! The gRPC service: each RPC is a handler's. Each mutation declares here how critical it is, which says when it is refused while events are not carried
+//! away. A transfer may hand over what a reservation holds, and so end it; a player consumes what a game has already acted on.
 
+use idempo_command_service::{Admission, Criticality};
 use idempo_proto::inventory::v1 as message;
 use idempo_proto::inventory::v1::inventory_service_server::InventoryService;
 use tonic::{Request, Response, Status};
@@ -8,29 +10,79 @@ use crate::handlers::{self, Handlers};
 
 /// `idempo.inventory.v1.InventoryService`.
 #[derive(Clone)]
-pub(crate) struct Grpc(pub(crate) Handlers);
+pub(crate) struct Grpc {
+    pub(crate) handlers: Handlers,
+    pub(crate) admission: Admission,
+}
 
 /// Declares each RPC as the handler of its name.
 macro_rules! rpcs {
-    ($($rpc:ident($request:ident) -> $response:ident;)+) => {
+    (
+        mutations { $($mutation:ident($asked:ident) -> $answer:ident, $criticality:ident;)+ }
+        reads { $($read:ident($query:ident) -> $found:ident;)+ }
+    ) => {
         #[tonic::async_trait]
         impl InventoryService for Grpc {
-            $(async fn $rpc(&self, request: Request<message::$request>) -> Result<Response<message::$response>, Status> {
-                handlers::$rpc(&self.0, request).await
+            $(async fn $mutation(&self, request: Request<message::$asked>) -> Result<Response<message::$answer>, Status> {
+                self.admission.admit(Criticality::$criticality)?;
+                handlers::$mutation(&self.handlers, request).await
+            })+
+            $(async fn $read(&self, request: Request<message::$query>) -> Result<Response<message::$found>, Status> {
+                handlers::$read(&self.handlers, request).await
             })+
         }
+
+        /// The mutations, as they are declared.
+        #[cfg(test)]
+        const MUTATIONS: &[(&str, Criticality)] = &[$((stringify!($mutation), Criticality::$criticality)),+];
     };
 }
 
 rpcs! {
-    create_item_type(CreateItemTypeRequest) -> CreateItemTypeResponse;
-    get_item_type(GetItemTypeRequest) -> GetItemTypeResponse;
-    list_item_types(ListItemTypesRequest) -> ListItemTypesResponse;
-    grant_item(GrantItemRequest) -> GrantItemResponse;
-    reserve_item(ReserveItemRequest) -> ReserveItemResponse;
-    release_reservation(ReleaseReservationRequest) -> ReleaseReservationResponse;
-    transfer_item(TransferItemRequest) -> TransferItemResponse;
-    consume_item(ConsumeItemRequest) -> ConsumeItemResponse;
-    equip_item(EquipItemRequest) -> EquipItemResponse;
-    unequip_item(UnequipItemRequest) -> UnequipItemResponse;
+    mutations {
+        create_item_type(CreateItemTypeRequest) -> CreateItemTypeResponse, Low;
+        grant_item(GrantItemRequest) -> GrantItemResponse, Normal;
+        reserve_item(ReserveItemRequest) -> ReserveItemResponse, Normal;
+        release_reservation(ReleaseReservationRequest) -> ReleaseReservationResponse, Critical;
+        transfer_item(TransferItemRequest) -> TransferItemResponse, Critical;
+        consume_item(ConsumeItemRequest) -> ConsumeItemResponse, Critical;
+        equip_item(EquipItemRequest) -> EquipItemResponse, Low;
+        unequip_item(UnequipItemRequest) -> UnequipItemResponse, Low;
+    }
+    reads {
+        get_item_type(GetItemTypeRequest) -> GetItemTypeResponse;
+        list_item_types(ListItemTypesRequest) -> ListItemTypesResponse;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use idempo_rpc::descriptor::{field_number, methods, request_of};
+
+    use super::*;
+
+    /// `GrantFunds` → `grant_funds`.
+    fn snake(name: &str) -> String {
+        let words = name.chars().flat_map(|c| c.is_ascii_uppercase().then_some('_').into_iter().chain([c.to_ascii_lowercase()]));
+        words.collect::<String>().trim_start_matches('_').to_owned()
+    }
+
+    #[test]
+    fn every_mutation_of_the_service_declares_how_critical_it_is() {
+        let own = methods().filter_map(|method| Some((method, method.strip_prefix("idempo.inventory.v1.InventoryService/")?)));
+        let is_mutation = |method| request_of(method).is_some_and(|request| field_number(request, "request_id").is_some());
+        let mutations: BTreeSet<String> = own.filter(|(method, _)| is_mutation(method)).map(|(_, name)| snake(name)).collect();
+        let declared: BTreeSet<String> = MUTATIONS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        assert_eq!(declared, mutations);
+        assert!(!mutations.is_empty());
+    }
+
+    #[test]
+    fn what_ends_something_that_was_begun_is_never_refused_for_the_backlog() {
+        let critical: BTreeSet<&str> =
+            MUTATIONS.iter().filter(|(_, value)| *value == Criticality::Critical).map(|(name, _)| *name).collect();
+        assert_eq!(critical, BTreeSet::from(["release_reservation", "transfer_item", "consume_item"]));
+    }
 }

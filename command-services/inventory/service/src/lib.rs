@@ -22,10 +22,10 @@ mod timers;
 
 pub use codec::{InventoryDomain, ItemTypeDomain};
 pub use config::Config;
-pub use idempo_command_service::Timers;
+pub use idempo_command_service::{Shedding, Timers};
 pub use inline::{Catalogue, Stock};
 
-use idempo_command_service::{look_after_database, start_executor, start_grpc, start_timer};
+use idempo_command_service::{Admission, look_after_database, start_admission, start_executor, start_grpc, start_timer};
 use idempo_pg::Pool;
 use idempo_proto::inventory::v1::inventory_service_server::InventoryServiceServer;
 use idempo_rpc::Service;
@@ -61,14 +61,15 @@ impl Role for Inventory {
         let limits = idempo_event_store::Config { cached_streams_max: CACHED_ITEM_TYPES_MAX, ..config.executor };
         let item_types = start_executor(ItemTypeDomain, limits, &pool, &platform);
         start_timer::<ReservationExpiry>(inventories.clone(), &config.timers, &pool, &platform);
+        let admission = start_admission(codec::DOMAIN, &config.shedding, &pool, &platform);
         let handlers = Handlers::new(item_types, inventories, pool, platform.clock.clone());
-        let address = start_grpc(&config.grpc, service(&config, handlers), &platform).await?;
+        let address = start_grpc(&config.grpc, service(&config, handlers, admission), &platform).await?;
         Ok(Running::new().with_address("grpc", address))
     }
 }
 
-fn service(config: &Config, handlers: Handlers) -> Service {
-    let server = InventoryServiceServer::new(Grpc(handlers))
+fn service(config: &Config, handlers: Handlers, admission: Admission) -> Service {
+    let server = InventoryServiceServer::new(Grpc { handlers, admission })
         .max_decoding_message_size(config.grpc.max_request_bytes)
         .max_encoding_message_size(config.grpc.max_response_bytes);
     Service { domain: codec::DOMAIN, routes: Routes::new(server), names: vec![InventoryServiceServer::<Grpc>::NAME] }

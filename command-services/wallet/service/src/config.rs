@@ -15,6 +15,8 @@ pub struct Config {
     pub executor: idempo_event_store::Config,
     /// What happens by itself.
     pub timers: idempo_command_service::Timers,
+    /// What is refused while events are not carried away.
+    pub shedding: idempo_command_service::Shedding,
 }
 
 impl Default for Config {
@@ -28,6 +30,7 @@ impl Default for Config {
             grpc: idempo_rpc::ServerConfig::default(),
             executor: idempo_event_store::Config::default(),
             timers: idempo_command_service::Timers::default(),
+            shedding: idempo_command_service::Shedding::default(),
         }
     }
 }
@@ -41,6 +44,7 @@ impl Config {
         self.database.validate().map_err(|error| Invalid::new("database", error.to_string()))?;
         self.grpc.validate().map_err(|problem| Invalid::new("grpc", problem))?;
         self.executor.validate().map_err(|problem| Invalid::new("executor", problem))?;
-        self.timers.validate()
+        self.timers.validate()?;
+        self.shedding.validate()
     }
 }

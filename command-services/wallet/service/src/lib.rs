@@ -21,10 +21,10 @@ mod timers;
 
 pub use codec::WalletDomain;
 pub use config::Config;
-pub use idempo_command_service::Timers;
+pub use idempo_command_service::{Shedding, Timers};
 pub use inline::Ledger;
 
-use idempo_command_service::{look_after_database, start_executor, start_grpc, start_timer};
+use idempo_command_service::{Admission, look_after_database, start_admission, start_executor, start_grpc, start_timer};
 use idempo_pg::Pool;
 use idempo_proto::wallet::v1::wallet_service_server::WalletServiceServer;
 use idempo_rpc::Service;
@@ -56,14 +56,15 @@ impl Role for Wallet {
         let commands = start_executor(WalletDomain, config.executor, &pool, &platform);
         start_timer::<HoldExpiry>(commands.clone(), &config.timers, &pool, &platform);
         ledger::watch(&pool, &platform);
+        let admission = start_admission(codec::DOMAIN, &config.shedding, &pool, &platform);
         let handlers = Handlers::new(commands, pool, platform.clock.clone());
-        let address = start_grpc(&config.grpc, service(&config, handlers), &platform).await?;
+        let address = start_grpc(&config.grpc, service(&config, handlers, admission), &platform).await?;
         Ok(Running::new().with_address("grpc", address))
     }
 }
 
-fn service(config: &Config, handlers: Handlers) -> Service {
-    let server = WalletServiceServer::new(Grpc(handlers))
+fn service(config: &Config, handlers: Handlers, admission: Admission) -> Service {
+    let server = WalletServiceServer::new(Grpc { handlers, admission })
         .max_decoding_message_size(config.grpc.max_request_bytes)
         .max_encoding_message_size(config.grpc.max_response_bytes);
     Service { domain: codec::DOMAIN, routes: Routes::new(server), names: vec![WalletServiceServer::<Grpc>::NAME] }

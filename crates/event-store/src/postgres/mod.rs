@@ -3,6 +3,7 @@
 //! The function (`es.append`, or a service's own around it) is a single statement outside any transaction block, so its transaction begins and
 //! commits within one round trip, and a connection is never left in one.
 
+mod backlog;
 mod doorbell;
 mod parameters;
 
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::inline::InlineProjection;
 use crate::store::{Batch, CommandResult, LOAD_EVENTS_MAX, Settled, Store, StoreError, StoredEvent, Verdict};
 use crate::submission::{IdempotencyKey, KEY_MEMORY_MS};
+pub use backlog::backlog_age;
 use doorbell::Doorbell;
 use parameters::{Columns, stored_version};
 

@@ -1,0 +1,1 @@
+SELECT outbox.backlog_age_ms() AS age_ms
