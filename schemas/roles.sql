@@ -45,6 +45,8 @@ GRANT idempo_command TO idempo_wallet, idempo_inventory;
 GRANT idempo_relay_group TO idempo_relay;
 GRANT idempo_reader TO idempo_auditor;
 GRANT pg_read_all_data TO idempo_reader;
+-- Who is idle in a transaction is part of what is audited.
+GRANT pg_read_all_stats TO idempo_reader;
 
 -- A forgotten BEGIN of the auditor must not hold back vacuum, and it can't write even where someone grants it by mistake.
 ALTER ROLE idempo_auditor SET default_transaction_read_only = on;

@@ -15,6 +15,8 @@ use crate::kafka;
 const DUMP_LIMIT: Duration = Duration::from_secs(60);
 /// For how long a session may be idle in a transaction: less is a transaction under way.
 const IDLE_LEAST_MS: i64 = 1_000;
+/// How often everything is read at most.
+const READS_MAX: usize = 5;
 /// The pause between two looks at what is awaited.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -69,28 +71,87 @@ pub struct Evidence {
 impl Evidence {
     /// Reads everything that is in databases and brokers. The platform has to be at rest; see [`wait_until_quiet`].
     ///
+    /// A timer may fire all the same while it is read, and no moment is common to databases and brokers: where a store went on, all is read again.
+    ///
     /// # Errors
     /// When one of them can't be read.
     pub async fn read(sources: &Sources, history: History) -> Result<Self, Error> {
-        let wallet = Session::open(&sources.wallet).await?;
-        let inventory = Session::open(&sources.inventory).await?;
-        let view = Session::open(&sources.inventory_view).await?;
+        let auditor = Auditor::open(sources).await?;
+        let mut evidence = auditor.read(sources).await?;
+        for _ in 1..READS_MAX {
+            if auditor.stands_still(&evidence.stores).await? {
+                break;
+            }
+            evidence = auditor.read(sources).await?;
+        }
+        Ok(Self { history, ..evidence })
+    }
+}
+
+/// A session in each database.
+struct Auditor {
+    wallet: Session,
+    inventory: Session,
+    view: Session,
+}
+
+impl Auditor {
+    async fn open(sources: &Sources) -> Result<Self, Error> {
+        let (wallet, inventory, view) =
+            tokio::try_join!(Session::open(&sources.wallet), Session::open(&sources.inventory), Session::open(&sources.inventory_view))?;
+        Ok(Self { wallet, inventory, view })
+    }
+
+    async fn read(&self, sources: &Sources) -> Result<Evidence, Error> {
+        let (wallet, inventory, topics, dead_letters) = tokio::try_join!(
+            self.wallet.store(),
+            self.inventory.store(),
+            dump(&sources.brokers, &sources.topics),
+            dump(&sources.brokers, &sources.dead_letters)
+        )?;
         let mut idle = Vec::new();
-        for session in [&wallet, &inventory, &view] {
+        for session in [&self.wallet, &self.inventory, &self.view] {
             idle.extend(session.idle_in_transaction(IDLE_LEAST_MS).await?);
         }
-        Ok(Self {
-            history,
-            stores: vec![wallet.store().await?, inventory.store().await?],
-            topics: dump(&sources.brokers, &sources.topics).await?,
-            dead_letters: dump(&sources.brokers, &sources.dead_letters).await?,
-            wallet_tables: wallet.wallet_tables().await?,
-            wallet_sums: Some(wallet.wallet_sums().await?),
-            view: Some(view.view().await?),
-            outboxes: vec![wallet.outbox().await?, inventory.outbox().await?],
+        Ok(Evidence {
+            stores: vec![wallet, inventory],
+            topics,
+            dead_letters,
+            wallet_tables: self.wallet.wallet_tables().await?,
+            wallet_sums: Some(self.wallet.wallet_sums().await?),
+            view: Some(self.view.view().await?),
+            outboxes: vec![self.wallet.outbox().await?, self.inventory.outbox().await?],
             idle,
-            ..Self::default()
+            ..Evidence::default()
         })
+    }
+
+    /// Whether nothing was appended since the stores were read.
+    async fn stands_still(&self, stores: &[Store]) -> Result<bool, Error> {
+        let mut versions = self.wallet.stream_versions().await?;
+        versions.extend(self.inventory.stream_versions().await?);
+        let rows = stores.iter().flat_map(|store| &store.streams);
+        Ok(versions == rows.map(|row| (row.stream_id, row.version)).collect())
+    }
+
+    /// Whether nothing is under way any more.
+    async fn is_quiet(&self, sources: &Sources) -> Result<bool, Error> {
+        let overdue = self.wallet.overdue_holds().await? + self.inventory.overdue_reservations().await?;
+        let backlog = self.wallet.outbox().await?.backlog_rows + self.inventory.outbox().await?.backlog_rows;
+        Ok(overdue == 0 && backlog == 0 && self.view_has_all(sources).await?)
+    }
+
+    /// Whether the read model has every event of the inventory, and has passed over the wallet's. The last offset of a partition may be the mark of
+    /// a transaction's end, which no consumer sees.
+    async fn view_has_all(&self, sources: &Sources) -> Result<bool, Error> {
+        let (checkpoints, versions) = self.view.progress().await?;
+        if versions != self.inventory.stream_versions().await? {
+            return Ok(false);
+        }
+        let next: HashMap<(&str, i32), i64> =
+            checkpoints.iter().map(|checkpoint| ((checkpoint.topic.as_str(), checkpoint.partition), checkpoint.next_offset)).collect();
+        let ends = kafka::ends(&sources.brokers, &sources.topics).await?;
+        Ok(ends.iter().all(|end| next.get(&(end.topic.as_str(), end.partition)).copied().unwrap_or(0) >= end.next_offset - 1))
     }
 }
 
@@ -106,37 +167,18 @@ pub async fn dump(brokers: &str, topics: &[String]) -> Result<Vec<Topic>, Error>
     Ok(dumps)
 }
 
-/// Waits until nothing moves any more: timers have fired, outboxes are empty, and the read model has read all that the topics hold. `false` where
+/// Waits until nothing moves any more: what is past its time has expired, outboxes are empty, and the read model has read all that the topics hold. `false` where
 /// this is not so after `limit`; what is still behind then stands in the report (I13).
 ///
 /// # Errors
 /// When databases or brokers can't be read.
 pub async fn wait_until_quiet(sources: &Sources, limit: Duration) -> Result<bool, Error> {
-    let wallet = Session::open(&sources.wallet).await?;
-    let inventory = Session::open(&sources.inventory).await?;
-    let view = Session::open(&sources.inventory_view).await?;
+    let auditor = Auditor::open(sources).await?;
     let quiet = async {
-        loop {
-            let overdue = wallet.overdue_holds().await? + inventory.overdue_reservations().await?;
-            let backlog = wallet.outbox().await?.backlog_rows + inventory.outbox().await?.backlog_rows;
-            if overdue == 0 && backlog == 0 && has_all(&view, &inventory, sources).await? {
-                return Ok(true);
-            }
+        while !auditor.is_quiet(sources).await? {
             tokio::time::sleep(LOOK_PAUSE).await;
         }
+        Ok(true)
     };
     tokio::time::timeout(limit, quiet).await.unwrap_or(Ok(false))
-}
-
-/// Whether the read model has every event of the inventory, and has passed over the wallet's. The last offset of a partition may be the mark of a
-/// transaction's end, which no consumer sees.
-async fn has_all(view: &Session, inventory: &Session, sources: &Sources) -> Result<bool, Error> {
-    let (checkpoints, versions) = view.progress().await?;
-    if versions != inventory.stream_versions().await? {
-        return Ok(false);
-    }
-    let next: HashMap<(&str, i32), i64> =
-        checkpoints.iter().map(|checkpoint| ((checkpoint.topic.as_str(), checkpoint.partition), checkpoint.next_offset)).collect();
-    let ends = kafka::ends(&sources.brokers, &sources.topics).await?;
-    Ok(ends.iter().all(|end| next.get(&(end.topic.as_str(), end.partition)).copied().unwrap_or(0) >= end.next_offset - 1))
 }

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use idempo_checker::Report;
+use idempo_checker::checks::vacuity::{Seen, Trouble};
+use idempo_checker::ledger::account_name;
+use idempo_checker::report::grouped as number;
 use idempo_proto::event::v1::Asset;
 
-use crate::checks::Verdict;
-use crate::checks::vacuity::Seen;
 use crate::figures::{Sent, Spread};
-use crate::ledger::account_name;
 use crate::load::Size;
 use crate::takeover::Killed;
 
@@ -32,8 +31,8 @@ pub struct Account {
     pub seen: Seen,
     /// The killed relay.
     pub killed: Killed,
-    /// Events in the wallet's and the inventory's store.
-    pub events: [usize; 2],
+    /// Events in each store, by its name.
+    pub events: Vec<(String, usize)>,
     /// Records in the topic.
     pub records: usize,
     /// Records that repeat an earlier one.
@@ -47,14 +46,14 @@ pub struct Account {
     /// What the system accounts have, by account and asset.
     pub system: BTreeMap<(i32, i32), i128>,
     /// What the checks say.
-    pub verdicts: Vec<Verdict>,
+    pub report: Report,
 }
 
 impl Account {
     /// Whether every claim holds.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.verdicts.iter().all(Verdict::holds)
+        self.report.holds()
     }
 
     fn load(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,7 +82,7 @@ impl Account {
             number(sent.twins),
             number(sent.again),
             number(sent.changed),
-            number(self.seen.replayed)
+            number(self.seen.count(Trouble::Replayed))
         )?;
         writeln!(f, "             {} outcomes were unknown at first and settled by the same key", number(sent.unknown))?;
         writeln!(f, "             an answer took p50 {}, p99 {}", millis(&sent.latency, 0.5), millis(&sent.latency, 0.99))
@@ -104,12 +103,11 @@ impl Account {
     }
 
     fn flow(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [wallet, inventory] = self.events;
+        let events: Vec<String> = self.events.iter().map(|(store, count)| format!("{} of {store}", number(count))).collect();
         writeln!(
             f,
-            "Kafka        {} wallet and {} inventory events are {} records: {} duplicates",
-            number(wallet),
-            number(inventory),
+            "Kafka        events {} are {} records: {} duplicates",
+            events.join(" and "),
             number(self.records),
             number(self.duplicates)
         )?;
@@ -135,20 +133,6 @@ impl Account {
         };
         writeln!(f, "Money        COIN: {}; STAMP: {}", of(Asset::Coin), of(Asset::Stamp))
     }
-
-    fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        for verdict in &self.verdicts {
-            let mark = if verdict.holds() { "✓" } else { "✗" };
-            let looked_at = format!("{} {}", number(verdict.looked_at), verdict.of);
-            table.add_row(vec![mark.to_owned(), verdict.id.to_owned(), verdict.claim.to_owned(), looked_at]);
-        }
-        if let Some(column) = table.column_mut(3) {
-            column.set_cell_alignment(CellAlignment::Left);
-        }
-        table
-    }
 }
 
 impl fmt::Display for Account {
@@ -157,21 +141,14 @@ impl fmt::Display for Account {
         self.load(f)?;
         self.relay(f)?;
         self.flow(f)?;
-        writeln!(f, "\n{}", self.table())?;
-        let broken: Vec<&Verdict> = self.verdicts.iter().filter(|verdict| !verdict.holds()).collect();
-        for verdict in &broken {
-            writeln!(f, "\n✗ {} {}: {} flaws in {} {}", verdict.id, verdict.claim, verdict.flaw_count, verdict.looked_at, verdict.of)?;
-            for flaw in &verdict.flaws {
-                writeln!(f, "    {flaw}")?;
-            }
-        }
+        writeln!(f, "\n{}", self.report)?;
         let took = seconds(self.took);
-        match broken.len() {
+        match self.report.broken().count() {
             0 => writeln!(f, "\nEvery claim holds. {took} in all."),
             count => writeln!(
                 f,
                 "\n{count} of {} claims do not hold; --seed {} plays it again. {took} in all.",
-                self.verdicts.len(),
+                self.report.verdicts.len(),
                 self.size.seed
             ),
         }
@@ -187,31 +164,9 @@ fn millis(spread: &Spread, share: f64) -> String {
     if micros < 10_000 { format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100) } else { format!("{} ms", number(micros / 1_000)) }
 }
 
-/// A whole number with commas between its thousands.
-fn number(value: impl fmt::Display) -> String {
-    let text = value.to_string();
-    let (sign, digits) = text.strip_prefix('-').map_or(("", text.as_str()), |digits| ("-", digits));
-    let mut grouped = String::from(sign);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        let cases = [(0, "0"), (999, "999"), (1_000, "1,000"), (-1_234_567, "-1,234,567"), (-100, "-100")];
-        for (value, text) in cases {
-            assert_eq!(number(value), text);
-        }
-    }
 
     #[test]
     fn short_times_have_a_digit_more() {

@@ -1,30 +1,30 @@
 //! The whole run: servers, platform, load, a killed relay, read-back, checks.
 
-use std::collections::HashSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
+use idempo_checker::checks::rows;
+use idempo_checker::checks::vacuity::{Seen, Trouble};
+use idempo_checker::databases::Session;
+use idempo_checker::evidence::wait_until_quiet;
+use idempo_checker::facts::{Rows, Tables};
+use idempo_checker::{Evidence, Rules, Sources, Verdict, check, ledger};
 use idempo_clock::{SharedClock, SystemClock};
 use idempo_devstack::{Cluster, Options, Platform, Progress as Tell, Servers};
-use idempo_proto::event::v1::event_envelope::Data;
+use idempo_ids::PlayerId;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
 use crate::account::Account;
-use crate::checks::vacuity::{Seen, not_vacuous};
-use crate::checks::{Verdict, answers, effects, money, reads, rows, streams, topic};
-use crate::facts::{Store, Tables, Topic};
 use crate::figures::{self, Sent};
 use crate::load::{self, Played, Size};
+use crate::logs;
 use crate::read_back::{self, Shown};
-use crate::read_stores::Session;
 use crate::takeover::{self, Killed, Outbox};
 use crate::wire::{Addresses, Wire};
-use crate::{ledger, logs, model, read_topic};
 
 /// The number of the topic that wallet and inventory events go to.
 const ECONOMY_TOPIC: i16 = 3;
@@ -32,7 +32,7 @@ const ECONOMY_TOPIC: i16 = 3;
 const AUDITOR: &str = "idempo_auditor";
 /// The pause between two looks at something that is awaited.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
-/// How long the platform may take to come to rest after the load.
+/// How long the platform may take to come to rest after the load. What is still behind then stands in the account.
 const QUIET_LIMIT: Duration = Duration::from_secs(30);
 /// How long the load may settle nothing before the run is given up.
 const STALL_LIMIT: Duration = Duration::from_secs(45);
@@ -61,17 +61,6 @@ impl Narrator {
     }
 }
 
-/// What was found at the end.
-struct Found {
-    wallet: Store,
-    inventory: Store,
-    topic: Topic,
-    shown: Shown,
-    wallet_tables: Tables,
-    wallet_sums: money::Sums,
-    view_tables: Tables,
-}
-
 /// Runs everything on servers of its own and gives the account of it.
 ///
 /// # Errors
@@ -93,13 +82,13 @@ pub async fn run(plan: &Plan) -> Result<Account> {
     let mut account = result?;
     narrator.say("everything is checked; draining the platform");
     let complaints = read_logs(&platform)?;
-    account.verdicts.push(logs::quiet(complaints.0, &complaints.1));
+    account.report.verdicts.push(logs::quiet(complaints.0, &complaints.1));
     let mut drained = Verdict::new("end", "every process drains on SIGTERM and ends with 0", "processes");
     drained.looked_at = u64::try_from(platform.services().filter(|(_, service)| service.pid().is_some()).count()).unwrap_or(u64::MAX);
     if let Err(error) = platform.stop().await {
         drained.require(false, || format!("{error:#}"));
     }
-    account.verdicts.push(drained);
+    account.report.verdicts.push(drained);
     servers.stop().await?;
     account.started_after = started_after;
     account.took = began.elapsed();
@@ -122,10 +111,29 @@ async fn run_on(plan: &Plan, servers: &Servers, platform: &mut Platform, narrato
         let file = std::fs::File::create(path).with_context(|| format!("making {}", path.display()))?;
         played.history.write_jsonl(&mut std::io::BufWriter::new(file)).context("writing the history")?;
     }
-    let [wallet, inventory] = &outboxes;
-    let found = look_back(servers, &cluster, &wire, &played, (&wallet.session, &inventory.session)).await?;
+    // What was placed last with a short life is not past its time yet.
+    tokio::time::sleep(Duration::from_millis(load::SHORT_TTL_MS.unsigned_abs())).await;
+    let sources = sources(servers, &cluster)?;
+    wait_until_quiet(&sources, QUIET_LIMIT).await?;
+    let mut evidence = Evidence::read(&sources, played.history).await?;
+    evidence.met.add(Trouble::Takeover, u64::try_from(killed.takeovers.len())?);
+    let shown = read_back::read(&wire, &played.players, &evidence.stores).await?;
     narrator.say("everything is read back; checking it");
-    account(plan.size, &played, killed, found)
+    account(plan.size, Duration::from_micros(played.took_us), &played.players, killed, &evidence, shown)
+}
+
+/// Where the run's traces are, for the auditor.
+fn sources(servers: &Servers, cluster: &Cluster) -> Result<Sources> {
+    let economy = idempo_schemas::topics().topics.iter().find(|topic| topic.number == ECONOMY_TOPIC);
+    let topic = economy.context("economy-events is in topics.yaml")?.name.to_owned();
+    Ok(Sources {
+        wallet: cluster.role_url("wallet_db", AUDITOR),
+        inventory: cluster.role_url("inventory_db", AUDITOR),
+        inventory_view: cluster.role_url("inventory_view_db", AUDITOR),
+        brokers: servers.kafka_brokers().to_owned(),
+        dead_letters: vec![format!("{topic}.dlq")],
+        topics: vec![topic],
+    })
 }
 
 fn addresses(platform: &Platform) -> Result<Addresses> {
@@ -134,7 +142,7 @@ fn addresses(platform: &Platform) -> Result<Addresses> {
 }
 
 async fn session(cluster: &Cluster, database: &str) -> Result<Session> {
-    Session::open(cluster.role(database, AUDITOR)).await.with_context(|| format!("database {database}"))
+    Session::open(&cluster.role_url(database, AUDITOR)).await.with_context(|| format!("database {database}"))
 }
 
 /// Plays, and kills the relay when half of the commands are settled.
@@ -201,69 +209,6 @@ impl Drop for Playing {
     }
 }
 
-/// Waits until the platform is at rest, and reads everything.
-async fn look_back(servers: &Servers, cluster: &Cluster, wire: &Wire, played: &Played, sessions: (&Session, &Session)) -> Result<Found> {
-    let (wallet_db, inventory_db) = sessions;
-    wait_for_timers(wallet_db, inventory_db).await?;
-    let (wallet, inventory) = tokio::try_join!(wallet_db.store("wallet_db"), inventory_db.store("inventory_db"))?;
-    let stores = [&wallet, &inventory];
-    let (topic, shown) = tokio::try_join!(whole_topic(servers, &stores), read_back::read(wire, &played.players, &stores))?;
-    let generation = session(cluster, "inventory_view_db").await?.live_generation().await?;
-    let search_path = Some(format!("inventory_g{generation}, projection"));
-    let view = Session::open(idempo_pg::Config { search_path, ..cluster.role("inventory_view_db", AUDITOR) }).await?;
-    Ok(Found {
-        topic,
-        shown,
-        wallet_tables: wallet_db.wallet_tables().await?,
-        wallet_sums: wallet_db.wallet_sums().await?,
-        view_tables: view.view_tables().await?,
-        wallet,
-        inventory,
-    })
-}
-
-/// Waits until every hold and reservation that is past its time has expired.
-async fn wait_for_timers(wallet: &Session, inventory: &Session) -> Result<()> {
-    let began = Instant::now();
-    // What was placed last with a short life is not past its time yet.
-    tokio::time::sleep(Duration::from_millis(load::SHORT_TTL_MS.unsigned_abs())).await;
-    loop {
-        let overdue = (wallet.overdue_holds().await?, inventory.overdue_reservations().await?);
-        if overdue == (0, 0) {
-            return Ok(());
-        }
-        anyhow::ensure!(
-            began.elapsed() < QUIET_LIMIT,
-            "{} holds and {} reservations should have expired and have not",
-            overdue.0,
-            overdue.1
-        );
-        tokio::time::sleep(LOOK_PAUSE).await;
-    }
-}
-
-/// Reads the topic until it has every stored event, or until it had time enough.
-async fn whole_topic(servers: &Servers, stores: &[&Store]) -> Result<Topic> {
-    let economy =
-        idempo_schemas::topics().topics.iter().find(|topic| topic.number == ECONOMY_TOPIC).context("economy-events is in topics.yaml")?;
-    let config = idempo_kafka::Config {
-        brokers: servers.kafka_brokers().to_owned(),
-        client_id: "idempo-showcase".to_owned(),
-        ..idempo_kafka::Config::default()
-    };
-    let began = Instant::now();
-    for attempt in 0_u32.. {
-        let group = format!("showcase-{}-{attempt}", std::process::id());
-        let topic = read_topic::read(&config, economy.name, economy.partitions, &group).await?;
-        let there: HashSet<&Bytes> = topic.records.iter().map(|record| &record.value).collect();
-        let complete = stores.iter().flat_map(|store| &store.events).all(|event| there.contains(&event.envelope));
-        if complete || began.elapsed() > QUIET_LIMIT {
-            return Ok(topic);
-        }
-    }
-    anyhow::bail!("the topic was never read")
-}
-
 fn read_logs(platform: &Platform) -> Result<(usize, Vec<logs::Complaint>)> {
     let mut complaints = Vec::new();
     let mut services = 0;
@@ -275,70 +220,34 @@ fn read_logs(platform: &Platform) -> Result<(usize, Vec<logs::Complaint>)> {
 }
 
 /// Checks everything and adds up the figures.
-fn account(size: Size, played: &Played, killed: Killed, found: Found) -> Result<Account> {
-    let Found { wallet, inventory, topic, shown, wallet_tables, wallet_sums, view_tables } = found;
-    let (history, stores) = (&played.history, [&wallet, &inventory]);
-    let ledger = ledger::fold(&wallet.events);
-    let from_store = model::fold(inventory.events.iter().map(|event| &event.envelope))?;
-    let mut seen_once = HashSet::new();
-    let from_kafka = model::fold(topic.records.iter().map(|record| &record.value).filter(|value| seen_once.insert((*value).clone())))?;
-
-    let mut seen = Seen::of(history);
-    seen.takeovers = u64::try_from(killed.takeovers.len())?;
-    seen.expired = expired(&stores);
-    let verdicts = vec![
-        not_vacuous(seen),
-        answers::as_expected(history),
-        money::events_balance(&ledger),
-        money::tables_balance(&wallet_sums, &ledger),
-        answers::equal_for_equal_keys(history),
-        effects::at_most_once(&stores),
-        answers::settled(history),
-        effects::none_where_refused(history, &stores),
-        effects::all_where_acknowledged(history, &stores),
-        topic::same_events(&stores, &topic),
-        topic::in_order(&topic, idempo_kafka::partition_of),
-        rows::same_rows("the read model's rows = fold of the store's events", &model::tables(&from_store), &view_tables),
-        rows::same_rows("the read model's rows = fold of Kafka's events", &model::tables(&from_kafka), &view_tables),
-        rows::same_rows(
-            "what ListItems shows = fold of the events",
-            &table("items", model::listed(&from_store)),
-            &table("items", shown.items),
-        ),
-        rows::same_rows("the wallet's tables = fold of the events", &ledger.tables, &wallet_tables),
-        rows::same_rows(
-            "what GetWallet shows = fold of the events",
-            &table("wallets", read_back::wallets_due(&ledger, &played.players)),
-            &table("wallets", shown.wallets),
-        ),
-        streams::gapless(&stores),
-        reads::include_their_position(history),
-    ];
+fn account(size: Size, load_took: Duration, players: &[PlayerId], killed: Killed, evidence: &Evidence, shown: Shown) -> Result<Account> {
+    let Evidence { history, stores, topics, .. } = evidence;
+    let mut report = check(evidence, &Rules { must_meet: Trouble::DEMO.to_vec(), ..Rules::default() });
+    let ledger = ledger::fold(stores.iter().flat_map(|store| &store.events));
+    let listed = table("items", rows::fold_stores(stores).listed());
+    report.verdicts.push(rows::same_rows("what ListItems shows = fold of the events", &listed, &table("items", shown.items)));
+    let due = table("wallets", read_back::wallets_due(&ledger, players));
+    report.verdicts.push(rows::same_rows("what GetWallet shows = fold of the events", &due, &table("wallets", shown.wallets)));
+    let seen = Seen::of(evidence);
     Ok(Account {
         size,
-        load_took: Duration::from_micros(played.took_us),
+        load_took,
         sent: Sent::of(history)?,
-        seen,
         killed,
-        events: [wallet.events.len(), inventory.events.len()],
-        records: topic.records.len(),
-        duplicates: topic::duplicates(&topic),
-        to_kafka: figures::to_kafka(&stores, &topic)?,
+        events: stores.iter().map(|store| (store.name.clone(), store.events.len())).collect(),
+        records: topics.iter().map(|topic| topic.records.len()).sum(),
+        duplicates: seen.count(Trouble::Duplicate),
+        seen,
+        to_kafka: figures::to_kafka(stores, topics)?,
         lag_events_max: history.reads.iter().filter_map(|read| read.lag_events).max().unwrap_or_default(),
         read_back: shown.reads,
         system: ledger.system,
-        verdicts,
+        report,
         started_after: Duration::ZERO,
         took: Duration::ZERO,
     })
 }
 
-fn table(name: &'static str, rows: crate::facts::Rows) -> Tables {
+fn table(name: &'static str, rows: Rows) -> Tables {
     Tables::from([(name, rows)])
-}
-
-fn expired(stores: &[&Store]) -> u64 {
-    let expired = |data: Option<&Data>| matches!(data, Some(Data::HoldExpired(_) | Data::ReservationExpired(_)));
-    let count = stores.iter().flat_map(|store| &store.events).filter(|event| expired(event.data())).count();
-    u64::try_from(count).unwrap_or(u64::MAX)
 }

@@ -4,10 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-
-use crate::facts::{Store, Topic};
-use crate::history::{Answer, Attempt, Expected, History, Purpose};
-use crate::ledger::decided_us;
+use idempo_checker::facts::{Store, Topic};
+use idempo_checker::history::{Answer, Attempt, Expected, History, Purpose};
 
 /// The longest time that is told apart, in microseconds.
 const LONGEST_US: u64 = 600_000_000;
@@ -108,16 +106,16 @@ impl Sent {
 ///
 /// # Errors
 /// As [`Spread::of`].
-pub fn to_kafka(stores: &[&Store], topic: &Topic) -> anyhow::Result<Spread> {
+pub fn to_kafka(stores: &[Store], topics: &[Topic]) -> anyhow::Result<Spread> {
     let mut first_ms: HashMap<&[u8], i64> = HashMap::new();
-    for record in &topic.records {
+    for record in topics.iter().flat_map(|topic| &topic.records) {
         if let Some(at) = record.produced_ms {
             first_ms.entry(&record.value).or_insert(at);
         }
     }
     Spread::of(stores.iter().flat_map(|store| &store.events).filter_map(|event| {
         let produced_us = first_ms.get(event.envelope.as_ref())?.saturating_mul(1_000);
-        u64::try_from(produced_us.saturating_sub(decided_us(event)).max(0)).ok()
+        u64::try_from(produced_us.saturating_sub(event.decided_us()).max(0)).ok()
     }))
 }
 

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-
-use crate::checks::Verdict;
+use idempo_checker::Verdict;
 
 /// Warnings that belong to the run: a part of the message, and why it is due.
 const DUE: &[(&str, &str)] = &[

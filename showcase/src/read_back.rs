@@ -5,19 +5,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use idempo_ids::{PlayerId, StreamId};
+use idempo_checker::facts::{Rows, Store};
+use idempo_checker::history::Answer;
+use idempo_checker::ids;
+use idempo_checker::inventory::item_text;
+use idempo_checker::ledger::Ledger;
+use idempo_checker::method::Method;
+use idempo_checker::position;
+use idempo_ids::PlayerId;
 use idempo_proto::event::v1::Asset;
 use idempo_proto::inventory::v1::{ListItemsRequest, ListItemsResponse};
 use idempo_proto::wallet::v1::{GetWalletRequest, GetWalletResponse};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
-use crate::facts::{Rows, Store};
-use crate::history::Answer;
-use crate::ledger::Ledger;
-use crate::method::Method;
-use crate::model::item_text;
-use crate::position;
 use crate::wire::{Line, Wire};
 
 /// How many reads are under way at a time.
@@ -46,15 +48,15 @@ pub struct Shown {
 ///
 /// # Errors
 /// When a read has no answer in time, or one that can't be read.
-pub async fn read(wire: &Wire, players: &[PlayerId], stores: &[&Store]) -> Result<Shown> {
-    let versions: HashMap<StreamId, u64> =
+pub async fn read(wire: &Wire, players: &[PlayerId], stores: &[Store]) -> Result<Shown> {
+    let versions: HashMap<Uuid, u64> =
         stores.iter().flat_map(|store| &store.streams).map(|stream| (stream.stream_id, stream.version)).collect();
     let shown = Arc::new(Mutex::new(Shown::default()));
     let permits = Arc::new(Semaphore::new(CONCURRENCY));
     let mut tasks = JoinSet::new();
     for (player, number) in players.iter().copied().zip((0_u16..).cycle()) {
         let min_position = |category| {
-            let stream = StreamId::of(category, player.uuid());
+            let stream = ids::stream(category, player.uuid());
             versions.get(&stream).map(|version| position::encode(&[(stream, *version)])).unwrap_or_default()
         };
         let (wallet, inventory) = (min_position("wallet"), min_position("inventory"));

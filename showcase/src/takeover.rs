@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use idempo_checker::databases::Session;
+use idempo_checker::facts;
 use idempo_devstack::Platform;
-
-use crate::read_stores::Session;
 
 /// The relays of the dev stack.
 const RELAYS: [&str; 2] = ["relay-1", "relay-2"];
@@ -15,19 +15,6 @@ const LOOK_PAUSE: Duration = Duration::from_millis(5);
 const HELD_LIMIT: Duration = Duration::from_secs(15);
 /// How long a takeover may take before it counts as none.
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(30);
-
-/// Who relays an outbox, and how far it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RelayState {
-    /// Who holds the lease, as the relay calls itself.
-    pub owner: Option<String>,
-    /// The lease's epoch.
-    pub lease_epoch: i64,
-    /// Whether the lease has not run out.
-    pub held: bool,
-    /// How far the outbox is in Kafka: snapshots and sequence number, to be told apart only.
-    pub cursor: String,
-}
 
 /// How one outbox was taken over.
 #[derive(Debug, Clone)]
@@ -67,7 +54,7 @@ pub async fn kill_and_watch(platform: &mut Platform, outboxes: &[Outbox]) -> Res
     let relay = holder(platform, state.owner.as_deref().unwrap_or_default())?;
     let mut before = Vec::with_capacity(outboxes.len());
     for outbox in outboxes {
-        let state = read(&outbox.session).await?;
+        let state = outbox.session.relay().await?;
         if state.owner.as_deref().is_some_and(|owner| holder(platform, owner).is_ok_and(|holder| holder == relay)) {
             before.push((outbox, state));
         }
@@ -80,10 +67,10 @@ pub async fn kill_and_watch(platform: &mut Platform, outboxes: &[Outbox]) -> Res
 }
 
 /// Waits until somebody holds an outbox.
-async fn held(outbox: &Outbox) -> Result<RelayState> {
+async fn held(outbox: &Outbox) -> Result<facts::Outbox> {
     let began = Instant::now();
     while began.elapsed() < HELD_LIMIT {
-        let state = read(&outbox.session).await?;
+        let state = outbox.session.relay().await?;
         if state.held && state.owner.is_some() {
             return Ok(state);
         }
@@ -92,11 +79,11 @@ async fn held(outbox: &Outbox) -> Result<RelayState> {
     bail!("no relay took the outbox {} within {} s", outbox.name, HELD_LIMIT.as_secs())
 }
 
-async fn watch(outbox: &Outbox, before: &RelayState, killed_at: Instant) -> Result<Takeover> {
+async fn watch(outbox: &Outbox, before: &facts::Outbox, killed_at: Instant) -> Result<Takeover> {
     // When the next epoch was first seen, and how far the cursor was then: only what the new holder moves counts.
-    let mut taken: Option<(Duration, RelayState)> = None;
+    let mut taken: Option<(Duration, facts::Outbox)> = None;
     while killed_at.elapsed() < TAKEOVER_LIMIT {
-        let now = read(&outbox.session).await?;
+        let now = outbox.session.relay().await?;
         match &taken {
             None if now.lease_epoch > before.lease_epoch => taken = Some((killed_at.elapsed(), now)),
             Some((lease_after, first)) if now.cursor != first.cursor => {
@@ -108,16 +95,6 @@ async fn watch(outbox: &Outbox, before: &RelayState, killed_at: Instant) -> Resu
     }
     let lease = taken.map_or_else(|| "nobody took the lease".to_owned(), |(after, _)| format!("the lease was taken after {after:?}"));
     bail!("outbox {}: {lease}, and its cursor did not move within {} s", outbox.name, TAKEOVER_LIMIT.as_secs())
-}
-
-async fn read(session: &Session) -> Result<RelayState> {
-    let row = session.client().query_one(include_str!("sql/relay_state.sql"), &[]).await?;
-    Ok(RelayState {
-        owner: row.try_get("owner")?,
-        lease_epoch: row.try_get("lease_epoch")?,
-        held: row.try_get("held")?,
-        cursor: row.try_get("cursor")?,
-    })
 }
 
 /// The relay that calls itself so: it says it in its log when it starts.

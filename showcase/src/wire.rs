@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::{Buf, BufMut, Bytes};
-use idempo_ids::{CommandId, Uuid};
-use idempo_rpc::{CALLER_METADATA, Caller, scope_of};
+use idempo_checker::history::{Answer, Refusal};
+use idempo_checker::ids;
+use idempo_checker::method::{Method, Service};
+use idempo_rpc::CALLER_METADATA;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-
-use crate::history::{Answer, Refusal};
-use crate::method::{Method, Service};
+use uuid::Uuid;
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,10 +61,8 @@ impl Wire {
         let pick = |channels: &[Channel]| channels.get(usize::from(client) % CHANNELS_PER_SERVICE).cloned();
         match (pick(&self.wallet), pick(&self.inventory), pick(&self.inventory_query)) {
             (Some(wallet), Some(inventory), Some(inventory_query)) => {
-                let caller_metadata = MetadataValue::try_from(format!("showcase-{client}"))?;
-                let mut metadata = MetadataMap::new();
-                metadata.insert(CALLER_METADATA, caller_metadata.clone());
-                let caller = Caller::of(&metadata).context("the caller's name is out of bounds")?;
+                let caller = format!("showcase-{client}");
+                let caller_metadata = MetadataValue::try_from(caller.as_str())?;
                 Ok(Line { wallet, inventory, inventory_query, caller, caller_metadata })
             }
             _ => anyhow::bail!("there is no connection"),
@@ -88,15 +85,15 @@ pub struct Line {
     wallet: Channel,
     inventory: Channel,
     inventory_query: Channel,
-    caller: Caller,
+    caller: String,
     caller_metadata: MetadataValue<Ascii>,
 }
 
 impl Line {
     /// The id of the command that this caller makes by this method under this key.
     #[must_use]
-    pub fn command_id(&self, method: Method, key: Uuid) -> CommandId {
-        CommandId::of(key, &scope_of(&self.caller, method.path().trim_start_matches('/')))
+    pub fn command_id(&self, method: Method, key: Uuid) -> Uuid {
+        ids::command(key, ids::scope(&self.caller, method.path().trim_start_matches('/')))
     }
 
     /// Sends one request once. The service gets `patience` as its deadline, and the client stops waiting shortly after.

@@ -185,7 +185,7 @@ impl World {
             }
             Portion::Stack(item_type, quantity) => {
                 let sent = self.sent.remove(&transfer);
-                if !sent.is_some_and(|(to, sent_type, sent)| (to, sent_type.as_str(), sent) == (own, item_type, quantity)) {
+                if sent.is_none_or(|(to, sent_type, sent)| (to, sent_type.as_str(), sent) != (own, item_type, quantity)) {
                     return Err(format!("{quantity} of {item_type} were received by transfer {transfer}, which did not send them"));
                 }
                 self.add(own, item_type, i128::from(quantity), 0)

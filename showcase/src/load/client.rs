@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use idempo_checker::history::{Answer, Expected, History, Purpose};
 use idempo_proto::event::v1::{Asset, ItemKind};
 use tokio::sync::Barrier;
 
@@ -13,7 +14,6 @@ use super::planned::{Look, Planned};
 use super::recorder::{Patience, Recorder, Sending};
 use super::world::World;
 use super::{inventory_moves as inventory, malformed, refusals, wallet_moves as wallet};
-use crate::history::{Answer, Expected, History, Purpose};
 
 /// How many of a thousand commands are sent a second time.
 const REPEATED_PER_THOUSAND: u32 = 105;
@@ -187,7 +187,7 @@ impl Client {
         match (repetition, change) {
             (Some(Repetition::Later), _) => self.repeat_later(&sending),
             (Some(Repetition::Changed), Some((request, field))) => {
-                let (expected, purpose) = (Expected::Mismatch(field), Purpose::Changed);
+                let (expected, purpose) = (Expected::Mismatch(field.into()), Purpose::Changed);
                 self.recorder.settle(&Sending { request, expected, purpose, patience: Patience::Enough, ..sending.clone() }).await;
             }
             (Some(Repetition::Changed), None) => self.repeat_later(&sending),
@@ -214,7 +214,7 @@ impl Client {
         }
     }
 
-    async fn look_at(&mut self, look: Option<Look>, method: crate::method::Method, answer: &Answer) -> anyhow::Result<()> {
+    async fn look_at(&mut self, look: Option<Look>, method: idempo_checker::method::Method, answer: &Answer) -> anyhow::Result<()> {
         if let (Some(look), Answer::Replied { reply, .. }) = (look, answer) {
             let position = method.position_in(reply)?;
             looks::look(&mut self.recorder, &self.world, look, &position).await;

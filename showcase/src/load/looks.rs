@@ -1,7 +1,9 @@
 //! Reads your writes: what a read with a position has to show, and what it showed.
 
 use bytes::Bytes;
-use idempo_ids::StreamId;
+use idempo_checker::history::{Answer, Read, Word};
+use idempo_checker::method::Method;
+use idempo_checker::{ids, position};
 use idempo_proto::inventory::v1::{GetItemRequest, GetItemResponse, ItemState};
 use idempo_proto::wallet::v1::{GetWalletRequest, GetWalletResponse};
 use prost::Message as _;
@@ -9,9 +11,6 @@ use prost::Message as _;
 use super::planned::Look;
 use super::recorder::{Reading, Recorder};
 use super::world::World;
-use crate::history::{Answer, Read};
-use crate::method::Method;
-use crate::position;
 
 /// Reads what a command changed, with the command's position, and writes down what should have been there.
 pub(super) async fn look(recorder: &mut Recorder, world: &World, look: Look, min_position: &str) {
@@ -24,7 +23,7 @@ pub(super) async fn look(recorder: &mut Recorder, world: &World, look: Look, min
         Look::Item(item_id) => own_item(recorder, world, &item_id, min_position).await,
         Look::Given(item_id, owner, hop) => {
             let name = format!("{owner}/items/{item_id}");
-            item(recorder, &item_id, vec![("name", name), ("hop", hop.to_string())], hop, min_position).await
+            item(recorder, &item_id, vec![("name".into(), name), ("hop".into(), hop.to_string())], hop, min_position).await
         }
     };
     recorder.history.reads.push(read);
@@ -34,14 +33,14 @@ async fn wallet(recorder: &Recorder, world: &World, player: usize, min_position:
     let name = world.wallet_name(player);
     let request = GetWalletRequest { name: name.clone(), as_of: None, min_position: min_position.to_owned() };
     let reading = recorder.read(Method::GetWallet, request.encode_to_vec().into()).await;
-    let stream = StreamId::of("wallet", world.player_id(player).uuid());
+    let stream = ids::stream("wallet", world.player_id(player).uuid());
     let demanded = position::decode(min_position).unwrap_or_default();
     let mut read = reading.of(name.clone());
     read.floor = demanded.iter().find(|(id, _)| *id == stream).map_or(u64::MAX, |(_, version)| *version);
-    read.wanted = vec![("name", name)];
+    read.wanted = vec![("name".into(), name)];
     if let Some(wallet) = reply_of::<GetWalletResponse>(&reading).and_then(|response| response.wallet) {
         read.mark = wallet.etag.parse().unwrap_or_default();
-        read.seen = Some(vec![("name", wallet.name)]);
+        read.seen = Some(vec![("name".into(), wallet.name)]);
     }
     read
 }
@@ -49,14 +48,14 @@ async fn wallet(recorder: &Recorder, world: &World, player: usize, min_position:
 async fn own_item(recorder: &Recorder, world: &World, item_id: &str, min_position: &str) -> Read {
     let piece = world.piece_at(item_id).and_then(|at| world.pieces.get(at));
     let (wanted, hop) = piece.map_or_else(
-        || (vec![("name", "an item that the client knows".to_owned())], 0),
+        || (vec![("name".into(), "an item that the client knows".to_owned())], 0),
         |piece| {
             let state = if piece.reservation.is_some() { ItemState::Reserved } else { ItemState::Owned };
             let wanted = vec![
-                ("name", world.item_name(piece)),
-                ("state", state.as_str_name().to_owned()),
-                ("hop", piece.hop.to_string()),
-                ("equipped", piece.equipped.to_string()),
+                ("name".into(), world.item_name(piece)),
+                ("state".into(), state.as_str_name().to_owned()),
+                ("hop".into(), piece.hop.to_string()),
+                ("equipped".into(), piece.equipped.to_string()),
             ];
             (wanted, piece.hop)
         },
@@ -64,7 +63,7 @@ async fn own_item(recorder: &Recorder, world: &World, item_id: &str, min_positio
     item(recorder, item_id, wanted, hop, min_position).await
 }
 
-async fn item(recorder: &Recorder, item_id: &str, wanted: Vec<(&'static str, String)>, floor: u64, min_position: &str) -> Read {
+async fn item(recorder: &Recorder, item_id: &str, wanted: Vec<(Word, String)>, floor: u64, min_position: &str) -> Read {
     let name = format!("items/{item_id}");
     let request = GetItemRequest { name: name.clone(), min_position: min_position.to_owned() };
     let reading = recorder.read(Method::GetItem, request.encode_to_vec().into()).await;
@@ -75,10 +74,10 @@ async fn item(recorder: &Recorder, item_id: &str, wanted: Vec<(&'static str, Str
         if let Some(item) = response.item {
             read.mark = u64::try_from(item.hop).unwrap_or_default();
             read.seen = Some(vec![
-                ("state", item.state().as_str_name().to_owned()),
-                ("hop", item.hop.to_string()),
-                ("equipped", item.equipped.to_string()),
-                ("name", item.name),
+                ("state".into(), item.state().as_str_name().to_owned()),
+                ("hop".into(), item.hop.to_string()),
+                ("equipped".into(), item.equipped.to_string()),
+                ("name".into(), item.name),
             ]);
         }
     }

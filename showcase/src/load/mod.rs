@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use idempo_checker::history::History;
 use idempo_clock::SharedClock;
 use idempo_ids::PlayerId;
 use idempo_proto::event::v1::ItemKind;
@@ -29,7 +30,6 @@ use self::client::Client;
 use self::dice::Dice;
 use self::recorder::Recorder;
 use self::world::{Player, Shelf, World};
-use crate::history::History;
 use crate::wire::Wire;
 
 /// The time to live of holds and reservations that are left to expire, in milliseconds: the least that is allowed.

@@ -1,12 +1,12 @@
 //! A command before it is sent: the request, what it should come to, and what to remember of its answer.
 
 use bytes::Bytes;
+use idempo_checker::history::Expected;
+use idempo_checker::method::{Method, Request};
 use idempo_ids::Uuid;
 use prost::Message as _;
 
 use super::world::World;
-use crate::history::Expected;
-use crate::method::{Method, Request};
 
 /// Takes an applied command's reply over into what the client knows.
 pub(super) type Learn = Box<dyn FnOnce(&mut World, &Bytes) -> Result<(), prost::DecodeError> + Send>;
@@ -92,14 +92,14 @@ impl<R: Request> Draft<R> {
     /// A command that should be refused with this reason.
     #[must_use]
     pub(super) fn refused(mut self, reason: &'static str) -> Planned {
-        self.planned.expected = Expected::Refused(reason);
+        self.planned.expected = Expected::Refused(reason.into());
         self.planned
     }
 
     /// A request that is malformed in this field. Its refusal binds its key: also the request that mends it comes too late.
     #[must_use]
     pub(super) fn invalid(mut self, field: &'static str) -> Planned {
-        self.planned.expected = Expected::Invalid(field);
+        self.planned.expected = Expected::Invalid(field.into());
         self.planned
     }
 

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use bytes::Bytes;
+use idempo_checker::history::{Answer, Attempt, Expected, History, Purpose, Read};
+use idempo_checker::method::Method;
+use idempo_checker::position;
 use idempo_ids::Uuid;
 use tonic::Code;
 
 use super::Progress;
-use crate::history::{Answer, Attempt, Expected, History, Purpose, Read};
-use crate::method::Method;
-use crate::position;
 use crate::wire::Line;
 
 /// How long a client waits for one answer.
@@ -199,7 +199,7 @@ mod tests {
     use crate::load::fake;
 
     fn reply() -> Bytes {
-        let position = position::encode(&[(idempo_ids::StreamId::new(Uuid::from_bytes([1; 16])), 3)]);
+        let position = position::encode(&[(Uuid::from_bytes([1; 16]), 3)]);
         GrantFundsResponse { position, ..GrantFundsResponse::default() }.encode_to_vec().into()
     }
 

@@ -1,1 +1,0 @@
-SELECT p.live_generation FROM projection.projection AS p WHERE p.name = 'inventory'
