@@ -1,0 +1,3 @@
+-- Keeps a snapshot, and no transaction id.
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT count(*) FROM es.streams;

@@ -1,0 +1,3 @@
+-- Takes a transaction id and leaves the transaction open.
+BEGIN;
+INSERT INTO chaos.scratch (note) VALUES ('held');

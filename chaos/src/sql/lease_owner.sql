@@ -1,0 +1,1 @@
+SELECT l.owner FROM outbox.lease AS l

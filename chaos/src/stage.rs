@@ -1,0 +1,218 @@
+//! What faults befall: servers, the platform's processes, and the networks between them; and how each fault is undone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use idempo_devstack::{Brokers, Cluster, Options, Platform, Progress, Proxy, Server, Servers, Surroundings};
+use idempo_pg::Config;
+use tokio_postgres::Client;
+
+use crate::chance::Chance;
+use crate::faults::{Link, transactions};
+use crate::logs;
+
+/// The platform's processes, each of which reaches PostgreSQL through a proxy of its own.
+pub(crate) const PROCESSES: [&str; 6] = ["wallet", "inventory", FIRST_PROJECTOR, SECOND_PROJECTOR, "relay-1", "relay-2"];
+/// The processes that relay.
+const RELAYS: [&str; 2] = ["relay-1", "relay-2"];
+/// The projectors: two, so that one takes over from the other.
+const FIRST_PROJECTOR: &str = "inventory-projector";
+const SECOND_PROJECTOR: &str = "inventory-projector-2";
+/// The read model's database, and the role that writes it.
+const VIEW: (&str, &str) = ("inventory_view_db", "idempo_inventory_projector");
+/// The databases with an outbox.
+pub(crate) const OUTBOXES: [&str; 2] = ["wallet_db", "inventory_db"];
+/// How long finding out who holds an outbox may take; after that the first relay is as good as any.
+const HOLDER_LIMIT: Duration = Duration::from_millis(500);
+/// The age at which an outbox table is left, in seconds: rotations and truncations belong to what faults meet.
+const TABLE_AGE_S: &str = "3";
+/// After how long without a heartbeat a projector's partitions are another's, in milliseconds: the least that brokers allow.
+const SESSION_TIMEOUT_MS: &str = "6000";
+
+/// What faults befall.
+pub(crate) struct Stage {
+    pub(crate) platform: Platform,
+    pub(crate) servers: Servers,
+    postgres_links: BTreeMap<&'static str, Proxy>,
+    pub(crate) broker_links: Vec<Proxy>,
+    cluster: Cluster,
+}
+
+/// A fault that has begun.
+pub(crate) struct Begun {
+    /// What was found out only then, for people; may be empty.
+    pub(crate) note: String,
+    /// How it is undone.
+    pub(crate) undo: Undo,
+}
+
+/// How a fault is undone.
+pub(crate) enum Undo {
+    /// A process is started.
+    StartProcess(&'static str),
+    /// A process is thawed.
+    ThawProcess(&'static str),
+    /// A server is started.
+    StartServer(Server),
+    /// Brokers are thawed.
+    ThawBrokers(Vec<u8>),
+    /// The networks to the brokers are open again.
+    OpenBrokers,
+    /// A network does nothing any more.
+    Calm(Link),
+    /// Connections are cut once more, with this likelihood.
+    CutAgain(Link, u32),
+    /// A network loses no answer any more; it had lost so many before.
+    CountSwallowed(Link, usize),
+    /// Transactions are ended, the inner ones first, by this statement.
+    EndTransactions(Vec<Client>, &'static str),
+}
+
+impl Stage {
+    /// Starts servers, networks and the platform.
+    pub(crate) async fn start(brokers: Brokers, chance: &mut Chance, progress: Progress) -> Result<Self> {
+        let servers = Servers::start(Options { brokers, ..Options::isolated(progress) }).await?;
+        let cluster = servers.cluster()?;
+        let mut surroundings = Surroundings::default();
+        let mut broker_links = Vec::new();
+        for expected in servers.broker_proxies() {
+            let mut proxy = Proxy::at(expected.listen, expected.broker.clone(), chance.seed());
+            proxy.open().await?;
+            broker_links.push(proxy);
+        }
+        let addresses: Vec<String> = broker_links.iter().map(|proxy| proxy.address().to_string()).collect();
+        surroundings = surroundings.kafka_at(addresses.join(","));
+        let mut postgres_links = BTreeMap::new();
+        for process in PROCESSES {
+            let mut proxy = Proxy::new(cluster.address(), chance.seed())?;
+            proxy.open().await?;
+            surroundings = surroundings.postgres_at(process, proxy.address());
+            postgres_links.insert(process, proxy);
+        }
+        for relay in RELAYS {
+            surroundings = surroundings.with(relay, "IDEMPO_ROTATION__TABLE_AGE_MAX_S", TABLE_AGE_S);
+        }
+        surroundings = surroundings.with(FIRST_PROJECTOR, "IDEMPO_CONSUMER__SESSION_TIMEOUT_MS", SESSION_TIMEOUT_MS);
+        servers.prepare().await?;
+        for database in OUTBOXES {
+            open(&cluster.superuser(database)).await?.batch_execute(include_str!("sql/prepare.sql")).await?;
+        }
+        let mut platform = Platform::start_in(&servers, &surroundings).await?;
+        let second = postgres_links.get(SECOND_PROJECTOR).context("every process has a proxy")?;
+        let url = cluster.clone().at(second.address()).role_url(VIEW.0, VIEW.1);
+        platform.start_replica(FIRST_PROJECTOR, SECOND_PROJECTOR, &[("IDEMPO_DATABASE__URL", &url)]).await?;
+        Ok(Self { platform, servers, postgres_links, broker_links, cluster })
+    }
+
+    /// The superuser's configuration for a database, reached directly.
+    pub(crate) fn superuser(&self, database: &str) -> Config {
+        self.cluster.superuser(database)
+    }
+
+    /// The auditor's URL of a database, reached directly.
+    pub(crate) fn auditor_url(&self, database: &str) -> String {
+        self.cluster.role_url(database, "idempo_auditor")
+    }
+
+    /// The proxy of a network.
+    pub(crate) fn proxy(&mut self, link: Link) -> Result<&mut Proxy> {
+        let found = match link {
+            Link::Postgres(process) => self.postgres_links.get_mut(process),
+            Link::Broker(number) => usize::from(number).checked_sub(1).and_then(|index| self.broker_links.get_mut(index)),
+        };
+        found.with_context(|| format!("there is no proxy for {link}"))
+    }
+
+    /// How many answers were lost on the way to a process of these.
+    pub(crate) fn swallowed(&self, of: &[&str]) -> usize {
+        self.postgres_links.iter().filter(|(process, _)| of.contains(process)).map(|(_, proxy)| proxy.swallowed()).sum()
+    }
+
+    /// The relay that holds the outbox of a database; the first one where that can't be found out.
+    pub(crate) async fn relay_of(&self, database: &str) -> &'static str {
+        let owner = async {
+            let row = open(&self.superuser(database)).await?.query_one(include_str!("sql/lease_owner.sql"), &[]).await?;
+            anyhow::Ok(row.try_get::<_, Option<String>>("owner")?.unwrap_or_default())
+        };
+        let Ok(Ok(owner)) = tokio::time::timeout(HOLDER_LIMIT, owner).await else { return RELAYS[0] };
+        let is_holder = |relay: &&&str| {
+            let service = self.platform.service(relay).ok();
+            service.and_then(|service| logs::instance(service.log())).is_some_and(|instance| instance == owner)
+        };
+        RELAYS.iter().find(is_holder).copied().unwrap_or(RELAYS[0])
+    }
+
+    /// How often the leases of the outboxes were taken from one relay by another, or by its next life.
+    pub(crate) async fn takeovers(&self) -> Result<u64> {
+        let mut takeovers = 0;
+        for database in OUTBOXES {
+            let row = open(&self.superuser(database)).await?.query_one(include_str!("sql/takeovers.sql"), &[]).await?;
+            // The first one was no take-over.
+            takeovers += u64::try_from(row.try_get::<_, i64>("epoch")?)?.saturating_sub(1);
+        }
+        Ok(takeovers)
+    }
+
+    /// Starts what has ended by itself, and says what it was.
+    pub(crate) fn pick_up(&mut self) -> Result<Option<String>> {
+        let Some(fallen) = self.platform.fallen()? else { return Ok(None) };
+        let name = PROCESSES.into_iter().find(|name| fallen.starts_with(&format!("{name} ended"))).context("a process of ours")?;
+        self.platform.kill(name)?;
+        self.platform.begin_life(name, &[])?;
+        Ok(Some(fallen))
+    }
+
+    /// Lets every network be, and waits until every server and every process works.
+    pub(crate) async fn heal(&mut self) -> Result<()> {
+        for proxy in self.postgres_links.values_mut().chain(&mut self.broker_links) {
+            calm(proxy).await?;
+        }
+        self.servers.wait_ready(Server::Postgres).await?;
+        self.servers.wait_ready(Server::Kafka).await?;
+        for process in PROCESSES {
+            self.platform.wait_ready(process).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Undo {
+    /// Undoes the fault, and gives what was found out by that, for people; may be empty.
+    pub(crate) async fn end(self, stage: &mut Stage) -> Result<String> {
+        match self {
+            Self::StartProcess(name) => stage.platform.begin_life(name, &[])?,
+            Self::ThawProcess(name) => stage.platform.thaw(name)?,
+            Self::StartServer(server) => stage.servers.relaunch(server)?,
+            Self::ThawBrokers(numbers) => numbers.into_iter().try_for_each(|number| stage.servers.thaw(Server::Broker(number)))?,
+            Self::OpenBrokers => {
+                for proxy in &mut stage.broker_links {
+                    proxy.open().await?;
+                }
+            }
+            Self::Calm(link) => calm(stage.proxy(link)?).await?,
+            Self::CutAgain(link, per_thousand) => return Ok(format!("and {}", stage.proxy(link)?.cut(per_thousand))),
+            Self::CountSwallowed(link, before) => {
+                let proxy = stage.proxy(link)?;
+                proxy.swallow_nothing();
+                return Ok(format!("{} lost", proxy.swallowed() - before));
+            }
+            Self::EndTransactions(sessions, ending) => transactions::end(sessions, ending).await?,
+        }
+        Ok(String::new())
+    }
+}
+
+async fn calm(proxy: &mut Proxy) -> Result<()> {
+    proxy.delay(None);
+    proxy.hold(idempo_devstack::Held::Nothing);
+    proxy.swallow_nothing();
+    proxy.open().await
+}
+
+/// A session of the superuser's, for a statement or two.
+async fn open(config: &Config) -> Result<Client> {
+    let (client, connection) = idempo_pg::connect(config).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
