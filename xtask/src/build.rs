@@ -19,6 +19,10 @@ const FAILPOINTS: &str = "idempo-runtime/failpoints";
 /// The crate that has it.
 const RUNTIME: &str = "idempo-runtime";
 
+/// What a measurement needs: itself, the servers, and the platform's binaries, without the points where tests kill them.
+const MEASURED: [&str; 6] =
+    ["idempo-benches", "idempo-devstack", "idempo-wallet", "idempo-inventory", "idempo-outbox-relay", "idempo-inventory-projector"];
+
 /// The showcase.
 pub(crate) fn demo(arguments: Vec<OsString>) -> Result<ExitCode> {
     let programs = programs("debug")?;
@@ -86,10 +90,9 @@ fn has_failpoints(metadata: &cargo_metadata::Metadata, packages: &[String]) -> b
 /// A measurement, in a release build.
 pub(crate) fn bench(arguments: Vec<OsString>) -> Result<ExitCode> {
     let programs = programs("release")?;
-    cargo(
-        "Building the benches (some minutes the first time)",
-        &["build", "--release", "-p", "idempo-benches", "-p", "idempo-devstack", "-p", "idempo-inventory-projector", "--bins"],
-    )?;
+    let chosen = MEASURED.iter().flat_map(|package| ["-p", package]);
+    let build: Vec<&str> = ["build", "--release", "--bins"].into_iter().chain(chosen).collect();
+    cargo("Building the benches and what they measure (some minutes the first time)", &build)?;
     let mut words: Vec<OsString> = vec!["run".into(), "--".into(), programs.join("idempo-bench").into()];
     words.extend(arguments);
     become_program(programs.join("idempo-devstack"), words)

@@ -42,7 +42,7 @@ enum Task {
     },
     /// Measure, in a release build, on real servers.
     Bench {
-        /// What is measured (`append`, `relay`), and what is handed to it.
+        /// Which benches, all of them if none is named, and their options: `--full`, `--rounds`, `--seconds`, `--rows`, `--help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
