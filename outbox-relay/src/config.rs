@@ -34,6 +34,9 @@ pub struct Topics {
     pub copies: Copies,
     /// What stands before each topic's name; empty, but for tests.
     pub prefix: String,
+    /// Topics, by their names in `topics.yaml`, whose rows go in Kafka transactions: who reads what is committed sees each row exactly once, up
+    /// to some 100 ms later. All relays must have the same list.
+    pub exactly_once: Vec<String>,
 }
 
 /// When outbox tables take turns.
@@ -74,7 +77,7 @@ impl Default for Config {
 
 impl Default for Topics {
     fn default() -> Self {
-        Self { copies: Copies::Production, prefix: String::new() }
+        Self { copies: Copies::Production, prefix: String::new(), exactly_once: Vec::new() }
     }
 }
 
@@ -96,6 +99,9 @@ impl Config {
         }
         if self.rotation.check_interval_ms < 10 {
             return Err(Invalid::new("rotation.check_interval_ms", "must be at least 10"));
+        }
+        if let Some(name) = self.topics.exactly_once.iter().find(|name| idempo_schemas::topics().by_name(name).is_none()) {
+            return Err(Invalid::new("topics.exactly_once", format!("{name} is not in topics.yaml")));
         }
         if self.outboxes.is_empty() {
             return Err(Invalid::new("outboxes", "must name at least one outbox"));

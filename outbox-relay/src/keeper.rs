@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lease::{Fence, LeaseSession};
 use crate::metrics::Metrics;
-use crate::position::Position;
+use crate::routes::Routes;
 use crate::tracker::Acked;
 
 /// How often the lease is renewed: several times before it ends.
@@ -33,6 +33,7 @@ pub(crate) struct Keeper<'a> {
     pub(crate) epoch: i64,
     pub(crate) fence: &'a Fence,
     pub(crate) acked: watch::Receiver<Acked>,
+    pub(crate) routes: &'a Routes,
     pub(crate) metrics: &'a Metrics,
 }
 
@@ -63,7 +64,7 @@ impl Keeper<'_> {
                 () = tokio::time::sleep_until(due), if news => {
                     news = false;
                     let acked = self.acked.borrow_and_update().clone();
-                    if acked.position != stored.position && let Err(lost) = self.store(&acked.position).await {
+                    if acked.position != stored.position && let Err(lost) = self.store(&acked).await {
                         return lost;
                     }
                     (stored, stored_at) = (acked, Instant::now());
@@ -72,7 +73,7 @@ impl Keeper<'_> {
         }
         let last = self.acked.borrow().clone();
         if last.position != stored.position
-            && let Err(lost) = self.store(&last.position).await
+            && let Err(lost) = self.store(&last).await
         {
             return lost;
         }
@@ -86,10 +87,10 @@ impl Keeper<'_> {
         judge(renewed)
     }
 
-    async fn store(&self, position: &Position) -> Result<(), Kept> {
+    async fn store(&self, acked: &Acked) -> Result<(), Kept> {
         let began = Instant::now();
         fail::fail_point!(crate::failpoint::RELAY_BEFORE_CURSOR);
-        let written = timeout_at(self.fence.until().into(), self.session.write_cursor(self.epoch, position)).await;
+        let written = timeout_at(self.fence.until().into(), self.session.write_cursor(self.epoch, acked, self.routes)).await;
         fail::fail_point!(crate::failpoint::RELAY_CURSOR_WRITTEN);
         self.metrics.storage("write_cursor", began.elapsed());
         judge(written)

@@ -10,12 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Row};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::position::{BatchEnd, Done, Mark, Position};
+use crate::routes::Routes;
 use crate::snapshot::{Snapshot, Xid};
+use crate::tails::{Columns, Tails};
+use crate::tracker::Acked;
 
 /// How long a lease holds.
 const LEASE: Duration = Duration::from_secs(3);
@@ -58,6 +62,7 @@ impl Fence {
 pub(crate) struct Taken {
     pub(crate) epoch: i64,
     pub(crate) position: Position,
+    pub(crate) tails: Tails,
     /// The database's snapshot at the take-over.
     pub(crate) now: Snapshot,
     pub(crate) fence: Arc<Fence>,
@@ -104,7 +109,7 @@ impl LeaseSession {
     ///
     /// # Errors
     /// Of the database; then the lease may have been taken.
-    pub(crate) async fn take(&self) -> Result<Option<Taken>, idempo_pg::Error> {
+    pub(crate) async fn take(&self, routes: &Routes) -> Result<Option<Taken>, idempo_pg::Error> {
         let asked_at = Instant::now();
         let lease_ms = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
         fail::fail_point!(crate::failpoint::RELAY_BEFORE_TAKE);
@@ -112,7 +117,8 @@ impl LeaseSession {
         let Some(row) = row else { return Ok(None) };
         fail::fail_point!(crate::failpoint::RELAY_TAKEN);
         let fence = Arc::new(Fence::new(asked_at));
-        Ok(Some(Taken { epoch: row.try_get(0)?, position: position_of(&row)?, now: row.try_get(9)?, fence }))
+        let tails = tails_of(&row, 10, routes)?;
+        Ok(Some(Taken { epoch: row.try_get(0)?, position: position_of(&row)?, tails, now: row.try_get(9)?, fence }))
     }
 
     /// Renews the lease, and tells whether it was still this process'.
@@ -131,24 +137,44 @@ impl LeaseSession {
         Ok(renewed == 1)
     }
 
-    /// Stores how far the outbox is relayed, and tells whether the lease was still this process'.
+    /// Stores how far the outbox is relayed and where to look for what was sent beyond, and tells whether the lease was still this process'.
     ///
     /// # Errors
     /// Of the database; then the position may have been stored.
-    pub(crate) async fn write_cursor(&self, epoch: i64, position: &Position) -> Result<bool, idempo_pg::Error> {
+    pub(crate) async fn write_cursor(&self, epoch: i64, acked: &Acked, routes: &Routes) -> Result<bool, idempo_pg::Error> {
+        let position = &acked.position;
         let done = &position.done;
         let mark_xids: Vec<Xid> = done.marks.iter().map(|mark| Xid(mark.xid)).collect();
         let mark_floors: Vec<i64> = done.marks.iter().map(|mark| mark.floor).collect();
         let end = position.batch.as_deref();
         let (s2, s2_xid, s2_floor) = (end.map(|end| &end.snapshot), end.map(|end| Xid(end.mark.xid)), end.map(|end| end.mark.floor));
-        let written = self
-            .client
-            .execute(
-                include_str!("sql/write_cursor.sql"),
-                &[&epoch, &done.snapshot, &done.xip_floors, &mark_xids, &mark_floors, &s2, &s2_xid, &s2_floor, &position.acked_seq],
-            )
-            .await?;
+        let tails = acked.tails.columns(routes);
+        let parameters: [&(dyn ToSql + Sync); 13] = [
+            &epoch,
+            &done.snapshot,
+            &done.xip_floors,
+            &mark_xids,
+            &mark_floors,
+            &s2,
+            &s2_xid,
+            &s2_floor,
+            &position.acked_seq,
+            &tails.topics,
+            &tails.partitions,
+            &tails.offsets,
+            &tails.ends,
+        ];
+        let written = self.client.execute(include_str!("sql/write_cursor.sql"), &parameters).await?;
         Ok(written == 1)
+    }
+
+    /// The tails as they are stored; `None` where another relay has taken the lease.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub(crate) async fn read_tails(&self, epoch: i64, routes: &Routes) -> Result<Option<Tails>, idempo_pg::Error> {
+        let row = self.client.query_opt(include_str!("sql/read_tails.sql"), &[&epoch]).await?;
+        Ok(row.map(|row| tails_of(&row, 0, routes)).transpose()?)
     }
 
     /// Gives the lease back, so that a stand-by need not wait.
@@ -161,6 +187,12 @@ impl LeaseSession {
         fail::fail_point!(crate::failpoint::RELAY_RELEASED);
         Ok(())
     }
+}
+
+/// The tails in a row, from a column on.
+fn tails_of(row: &Row, at: usize, routes: &Routes) -> Result<Tails, tokio_postgres::Error> {
+    let (topics, partitions) = (row.try_get(at)?, row.try_get(at + 1)?);
+    Ok(Tails::of(&Columns { topics, partitions, offsets: row.try_get(at + 2)?, ends: row.try_get(at + 3)? }, routes))
 }
 
 /// The position in a row of the cursor, as `take_lease.sql` gives it.

@@ -5,6 +5,7 @@
 //!
 //! Invariants:
 //! * Every committed row is sent, and its stream's rows in their order; [`position`] says why, and what may be sent twice.
+//! * Behind a take-over, rows that are in Kafka already are not sent again ([`readback`], [`tails`]); in transactions that is exact ([`transaction`]).
 //! * One process at a time relays an outbox, and one that has lost its lease can't move the cursor ([`lease`]).
 //! * A row is never skipped. What can't be sent stops its outbox, loudly, until people have mended it; a broker that is away costs nothing but time.
 //! * Outbox rows are never updated or deleted; tables are emptied as a whole, when everything in them is in Kafka ([`maintenance`]).
@@ -20,13 +21,16 @@ mod metrics;
 mod outbox;
 mod position;
 mod publisher;
+mod readback;
 mod reader;
 #[cfg(test)]
 mod reader_tests;
 mod routes;
 mod snapshot;
 mod status;
+mod tails;
 mod tracker;
+mod transaction;
 
 use std::sync::Arc;
 
@@ -55,9 +59,10 @@ impl Role for Relay {
         let shared = Arc::new(Shared {
             kafka: config.kafka,
             producer: config.producer,
-            routes: Routes::new(config.topics.copies, &config.topics.prefix),
+            routes: Routes::new(config.topics.copies, &config.topics.prefix, &config.topics.exactly_once),
             rotation: config.rotation,
             page_rows_max: config.page_rows_max,
+            prefix: config.topics.prefix,
             owner: platform.instance.to_string(),
         });
         for outbox in config.outboxes {

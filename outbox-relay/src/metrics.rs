@@ -15,6 +15,14 @@ pub(crate) fn describe() {
     describe_gauge!("idempo_outbox_oldest_age_seconds", Unit::Seconds, "Age of the first row that is not in Kafka.");
     describe_gauge!("idempo_outbox_dead", "Rows that the broker will never take as they are; the outbox waits at the first.");
     describe_gauge!("idempo_outbox_table_bytes", Unit::Bytes, "Size of each outbox table.");
+    describe_gauge!(
+        "idempo_outbox_records_lost",
+        "1 while a topic ends before what was acknowledged in it; the outbox waits until people have decided."
+    );
+    describe_counter!(
+        "idempo_outbox_skipped_total",
+        "Rows that a predecessor had sent, found in Kafka after a take-over and not sent again."
+    );
     describe_gauge!("idempo_relay_leader", "1 while this process relays the outbox.");
     describe_gauge!("idempo_relay_state", "1 for the state that the outbox is in at this process.");
     describe_counter!("idempo_relay_fenced_total", "Times that this process found its lease taken or could not renew it in time.");
@@ -26,6 +34,11 @@ pub(crate) fn describe() {
         "idempo_relay_e2e_duration_seconds",
         Unit::Seconds,
         "From the start of the transaction that wrote a row to the acknowledgement of its page, for a sample of rows."
+    );
+    describe_histogram!(
+        "idempo_relay_read_back_duration_seconds",
+        Unit::Seconds,
+        "Looking for what predecessors have sent, before a producer begins."
     );
     describe_histogram!("idempo_relay_storage_duration_seconds", Unit::Seconds, "Statements of the relay, by operation.");
     describe_counter!("idempo_relay_rotations_total", "Switches of the outbox table that is written.");
@@ -105,6 +118,23 @@ impl Metrics {
     /// A statement took this long.
     pub(crate) fn storage(&self, operation: &'static str, took: Duration) {
         histogram!("idempo_relay_storage_duration_seconds", "domain" => self.domain.clone(), "op" => operation).record(took);
+    }
+
+    /// Rows of a page need not be sent.
+    pub(crate) fn skipped(&self, rows: u64) {
+        if rows > 0 {
+            counter!("idempo_outbox_skipped_total", "domain" => self.domain.clone()).increment(rows);
+        }
+    }
+
+    /// Looking for what predecessors have sent took this long.
+    pub(crate) fn read_back(&self, took: Duration) {
+        histogram!("idempo_relay_read_back_duration_seconds", "domain" => self.domain.clone()).record(took);
+    }
+
+    /// Whether what was acknowledged is gone.
+    pub(crate) fn records_lost(&self, lost: bool) {
+        gauge!("idempo_outbox_records_lost", "domain" => self.domain.clone()).set(if lost { 1.0 } else { 0.0 });
     }
 
     /// What is not in Kafka.

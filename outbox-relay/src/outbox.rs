@@ -1,7 +1,8 @@
 //! One outbox at one process: connect, stand by, relay, and again from the start whenever the lease or the database is lost.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use idempo_kafka::{Producer, ProducerConfig};
@@ -14,11 +15,14 @@ use crate::keeper::{Keeper, Kept};
 use crate::lease::{Fence, LeaseSession, Taken};
 use crate::maintenance::Maintenance;
 use crate::metrics::Metrics;
+use crate::position::Position;
 use crate::publisher::{Ended, PAGES_AHEAD, Publisher, read_pages};
+use crate::readback::{self, Found, Guarantee, Logs};
 use crate::reader::Reader;
 use crate::routes::Routes;
 use crate::status::{State, Status};
 use crate::tracker::{Acked, Tracker};
+use crate::transaction::Transactions;
 use crate::{OutboxConfig, Rotation};
 
 /// How often a stand-by tries to take the lease.
@@ -38,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) routes: Routes,
     pub(crate) rotation: Rotation,
     pub(crate) page_rows_max: usize,
+    /// What stands before the names of topics, and of producers that send in transactions.
+    pub(crate) prefix: String,
     /// Who this process is, in leases.
     pub(crate) owner: String,
 }
@@ -50,13 +56,47 @@ pub(crate) struct Outbox {
     status: Status,
     metrics: Metrics,
     bell: Arc<Notify>,
+    /// A row was met whose topic is exactly-once: from then on all rows of this outbox go in transactions.
+    transactional: AtomicBool,
+    /// A topic ends before what was acknowledged in it.
+    records_lost: AtomicBool,
+}
+
+/// The lease, while it is held.
+#[derive(Clone, Copy)]
+struct Held<'a> {
+    session: &'a LeaseSession,
+    epoch: i64,
+    fence: &'a Fence,
+}
+
+/// One producer.
+#[derive(Clone, Copy)]
+struct Life<'a> {
+    producer: &'a Arc<Producer>,
+    tracker: &'a Tracker,
+    fence: &'a Fence,
+    transactions: Option<&'a Transactions<'a>>,
+}
+
+/// Why it is not known what is in Kafka.
+enum LookBack {
+    Ended(Ended),
+    Failed(readback::Failure),
+}
+
+impl From<readback::Failure> for LookBack {
+    fn from(failure: readback::Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 impl Outbox {
     pub(crate) fn new(shared: Arc<Shared>, config: OutboxConfig, condition: Condition) -> Self {
         let metrics = Metrics::new(&config.name);
         let status = Status::new(&config.name, condition, metrics.clone());
-        Self { shared, name: config.name, database: config.database, status, metrics, bell: Arc::new(Notify::new()) }
+        let (bell, transactional, records_lost) = (Arc::new(Notify::new()), AtomicBool::new(false), AtomicBool::new(false));
+        Self { shared, name: config.name, database: config.database, status, metrics, bell, transactional, records_lost }
     }
 
     /// Relays until `cancel`, as holder or as stand-by.
@@ -98,8 +138,9 @@ impl Outbox {
     /// Waits for the lease and relays while it is held.
     async fn hold(&self, cancel: &CancellationToken) -> Result<(), idempo_pg::Error> {
         let session = LeaseSession::connect(&self.database, &self.shared.owner, Arc::clone(&self.bell)).await?;
+        self.set_records_lost(false);
         loop {
-            if let Some(taken) = session.take().await? {
+            if let Some(taken) = session.take(&self.shared.routes).await? {
                 self.status.set(State::Starting);
                 self.metrics.took_over();
                 tracing::info!(outbox = self.name, epoch = taken.epoch, "the lease was taken");
@@ -116,8 +157,10 @@ impl Outbox {
     /// Relays until `cancel` or until the lease is lost.
     async fn lead(&self, session: &LeaseSession, taken: Taken, cancel: &CancellationToken) -> Result<(), idempo_pg::Error> {
         let restored = taken.position.done.snapshot.xmax > taken.now.xmax;
-        let (acked, heard) = watch::channel(Acked { position: taken.position, rows: 0 });
-        let keeper = Keeper { session, epoch: taken.epoch, fence: &taken.fence, acked: heard, metrics: &self.metrics };
+        let (acked, heard) = watch::channel(Acked { position: taken.position, tails: taken.tails, rows: 0 });
+        let held = Held { session, epoch: taken.epoch, fence: &taken.fence };
+        let routes = &self.shared.routes;
+        let keeper = Keeper { session, epoch: taken.epoch, fence: &taken.fence, acked: heard, routes, metrics: &self.metrics };
         let stop = CancellationToken::new();
         let keep = keeper.keep(&stop);
         tokio::pin!(keep);
@@ -127,7 +170,7 @@ impl Outbox {
                 self.lost(&kept);
                 return Ok(());
             }
-            ended = async { if restored { self.stay_blocked(cancel).await } else { self.relay(&acked, &taken.fence, cancel).await } } => {
+            ended = async { if restored { self.stay_blocked(cancel).await } else { self.relay(&acked, held, cancel).await } } => {
                 if !matches!(ended, Ended::Drained) {
                     stop.cancel();
                     // The lease ends with its session. Where it is the database that failed, this fails too.
@@ -160,7 +203,7 @@ impl Outbox {
                 self.lost(&Kept::Lost("it could not be renewed in time"));
                 Ok(())
             }
-            Ended::Drained | Ended::Blocked(_) | Ended::Failed(_) => Ok(()),
+            Ended::Drained | Ended::Blocked(_) | Ended::Failed(_) | Ended::NeedsTransactions => Ok(()),
         }
     }
 
@@ -173,11 +216,11 @@ impl Outbox {
     }
 
     /// One producer after the other, until something ends the lease.
-    async fn relay(&self, acked: &watch::Sender<Acked>, fence: &Fence, cancel: &CancellationToken) -> Ended {
+    async fn relay(&self, acked: &watch::Sender<Acked>, held: Held<'_>, cancel: &CancellationToken) -> Ended {
         let mut delays = retry_delays();
         loop {
             let rows_before = acked.borrow().rows;
-            let ended = self.relay_with_one_producer(acked, fence, cancel).await;
+            let ended = self.relay_with_one_producer(acked, held, cancel).await;
             if acked.borrow().rows > rows_before {
                 delays = retry_delays();
             }
@@ -191,6 +234,14 @@ impl Outbox {
                     tracing::warn!(outbox = self.name, reason, "the producer has failed, another one resumes from the acknowledged rows");
                     delays.next().unwrap_or(RETRY_DELAY.1)
                 }
+                Ended::NeedsTransactions => {
+                    tracing::info!(
+                        outbox = self.name,
+                        "the outbox has rows of an exactly-once topic: from here on its rows go in transactions"
+                    );
+                    self.transactional.store(true, Ordering::Relaxed);
+                    continue;
+                }
                 Ended::Drained | Ended::Database(_) | Ended::Fenced => return ended,
             };
             if cancel.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
@@ -199,19 +250,54 @@ impl Outbox {
         }
     }
 
-    async fn relay_with_one_producer(&self, acked: &watch::Sender<Acked>, fence: &Fence, cancel: &CancellationToken) -> Ended {
+    async fn relay_with_one_producer(&self, acked: &watch::Sender<Acked>, held: Held<'_>, cancel: &CancellationToken) -> Ended {
         if let Some(ended) = self.ensure_topics(cancel).await {
             return ended;
         }
-        let tracker = Arc::new(Tracker::new(acked.clone(), self.metrics.clone()));
-        let hears = Arc::clone(&tracker);
-        let started = Producer::start(&self.shared.kafka, &self.shared.producer, move |number, delivery| hears.told(number, delivery));
-        let producer = match started {
+        let transactional = self.transactional.load(Ordering::Relaxed);
+        let tracker = Arc::new(Tracker::new(acked.clone(), self.metrics.clone(), self.shared.routes.slots(), transactional));
+        let producer = match self.start_producer(&tracker, transactional) {
             Ok(producer) => Arc::new(producer),
             Err(error) => return Ended::Failed(error.to_string()),
         };
         let _ended = EndOnDrop { producer: &producer, tracker: &tracker };
-        let position = acked.borrow().position.clone();
+        let transactions = transactional.then(|| Transactions::new(&producer, &tracker, held.fence));
+        let looked = match &transactions {
+            Some(transactions) => self.fence_predecessors(transactions, held.fence, cancel).await,
+            None => Ok(()),
+        };
+        let found = match looked {
+            Ok(()) => self.look_back(acked, held, transactional, cancel).await,
+            Err(ended) => Err(ended),
+        };
+        let life = Life { producer: &producer, tracker: &tracker, fence: held.fence, transactions: transactions.as_ref() };
+        let ended = match found {
+            Ok(found) => {
+                let position = acked.borrow().position.clone();
+                self.publish(life, position, found, cancel).await
+            }
+            Err(ended) => return ended,
+        };
+        if let (Some(transactions), Ended::Failed(_) | Ended::Blocked(_) | Ended::Database(_)) = (&transactions, &ended) {
+            tracker.close();
+            transactions.abort().await;
+        }
+        ended
+    }
+
+    fn start_producer(&self, tracker: &Arc<Tracker>, transactional: bool) -> Result<Producer, idempo_kafka::Error> {
+        let hears = Arc::clone(tracker);
+        let on_delivery = move |number, delivery| hears.told(number, delivery);
+        let (kafka, producer) = (&self.shared.kafka, &self.shared.producer);
+        if transactional {
+            let id = format!("{}idempo.outbox.{}", self.shared.prefix, self.name);
+            return Producer::start_transactional(kafka, producer, &id, on_delivery);
+        }
+        Producer::start(kafka, producer, on_delivery)
+    }
+
+    /// Sends what follows `position`, but for rows that were `found` in Kafka.
+    async fn publish(&self, life: Life<'_>, position: Position, found: Found, cancel: &CancellationToken) -> Ended {
         let reader = match self.open_reader(position).await {
             Ok(reader) => reader,
             Err(error) => return Ended::Database(error),
@@ -221,10 +307,18 @@ impl Outbox {
         let reading = read_pages(reader.0, sender, Arc::clone(&self.bell), stop.clone(), self.metrics.clone());
         let reading = AbortOnDropHandle::new(tokio::spawn(reading));
         self.status.relaying_unless_blocked();
-        let publisher =
-            Publisher { producer: &producer, tracker: &tracker, routes: &self.shared.routes, fence, status: &self.status, stop: &stop };
+        let publisher = Publisher {
+            producer: life.producer,
+            tracker: life.tracker,
+            routes: &self.shared.routes,
+            fence: life.fence,
+            status: &self.status,
+            metrics: &self.metrics,
+            stop: &stop,
+            transactions: life.transactions,
+        };
         let ended = tokio::select! {
-            ended = publisher.publish(&mut pages) => ended,
+            ended = publisher.publish(&mut pages, found) => ended,
             () = publisher.watch() => Ended::Drained,
         };
         match ended {
@@ -238,7 +332,93 @@ impl Outbox {
         }
     }
 
-    async fn open_reader(&self, position: crate::position::Position) -> Result<(Reader, AbortOnDropHandle<()>), idempo_pg::Error> {
+    /// Sees to it that no earlier producer of this outbox can commit anything from now on.
+    async fn fence_predecessors(&self, transactions: &Transactions<'_>, fence: &Fence, cancel: &CancellationToken) -> Result<(), Ended> {
+        let mut delays = retry_delays();
+        loop {
+            if !fence.holds() {
+                // Without the lease it would be the successor that is fenced.
+                return Err(Ended::Fenced);
+            }
+            if let Some(done) = transactions.init().await {
+                return done;
+            }
+            self.status.set(State::BrokerAway);
+            self.wait(&mut delays, cancel).await?;
+        }
+    }
+
+    /// Finds out which rows beyond the position are in Kafka, and from where on this producer's own records will be.
+    async fn look_back(
+        &self,
+        acked: &watch::Sender<Acked>,
+        held: Held<'_>,
+        transactional: bool,
+        cancel: &CancellationToken,
+    ) -> Result<Found, Ended> {
+        let guarantee = if transactional { Guarantee::ExactlyOnce } else { Guarantee::AtLeastOnce };
+        let mut delays = retry_delays();
+        loop {
+            let error = match self.look_back_once(acked, held, guarantee).await {
+                Ok(found) => {
+                    self.set_records_lost(false);
+                    return Ok(found);
+                }
+                Err(LookBack::Ended(ended)) => return Err(ended),
+                Err(LookBack::Failed(readback::Failure::Lost(reason))) => {
+                    self.set_records_lost(true);
+                    return Err(Ended::Blocked(reason));
+                }
+                Err(LookBack::Failed(readback::Failure::Kafka(error))) => error,
+            };
+            tracing::debug!(outbox = self.name, %error, "the logs can't be read back yet");
+            self.status.set(State::BrokerAway);
+            self.wait(&mut delays, cancel).await?;
+        }
+    }
+
+    async fn look_back_once(&self, acked: &watch::Sender<Acked>, held: Held<'_>, guarantee: Guarantee) -> Result<Found, LookBack> {
+        let began = Instant::now();
+        let routes = &self.shared.routes;
+        let mut before = acked.borrow().clone();
+        if self.records_lost.load(Ordering::Relaxed) {
+            // People may have decided to go on without them.
+            before.tails = in_time(held, held.session.read_tails(held.epoch, routes)).await?;
+        }
+        let logs = Logs::look(&self.shared.kafka, routes, &before.tails).await?;
+        if before.tails.begin_missing(logs.bounds()) {
+            // Stored before anything is sent: else a successor would not know from where on to look.
+            let written = async { Ok(held.session.write_cursor(held.epoch, &before, routes).await?.then_some(())) };
+            in_time(held, written).await?;
+        }
+        let mut tails = before.tails;
+        tails.cut(logs.bounds());
+        let (found, end) = logs.read(&tails, guarantee).await?;
+        if !end.complete && guarantee == Guarantee::ExactlyOnce {
+            return Err(LookBack::Ended(Ended::Failed("what predecessors have sent could not be read in time".to_owned())));
+        }
+        if end.complete {
+            tracing::info!(outbox = self.name, records = end.records, different = found.len(), "what predecessors have sent was read back");
+        } else {
+            tracing::warn!(outbox = self.name, records = end.records, "reading back has met its limit: rows may be sent again");
+        }
+        self.metrics.read_back(began.elapsed());
+        acked.send_modify(|acked| acked.tails = tails);
+        Ok(found)
+    }
+
+    fn set_records_lost(&self, lost: bool) {
+        self.records_lost.store(lost, Ordering::Relaxed);
+        self.metrics.records_lost(lost);
+    }
+
+    /// Waits before something is tried again.
+    async fn wait(&self, delays: &mut impl Iterator<Item = Duration>, cancel: &CancellationToken) -> Result<(), Ended> {
+        let delay = delays.next().unwrap_or(RETRY_DELAY.1);
+        cancel.run_until_cancelled(tokio::time::sleep(delay)).await.ok_or(Ended::Drained)
+    }
+
+    async fn open_reader(&self, position: Position) -> Result<(Reader, AbortOnDropHandle<()>), idempo_pg::Error> {
         let (client, connection) = idempo_pg::connect(&self.database).await?;
         let driver = AbortOnDropHandle::new(tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -266,6 +446,15 @@ impl Outbox {
                 return Some(Ended::Drained);
             }
         }
+    }
+}
+
+/// What the database answers while the lease holds, and holds for this process.
+async fn in_time<T>(held: Held<'_>, answer: impl Future<Output = Result<Option<T>, idempo_pg::Error>>) -> Result<T, LookBack> {
+    match tokio::time::timeout_at(held.fence.until().into(), answer).await {
+        Ok(Ok(Some(answer))) => Ok(answer),
+        Ok(Ok(None)) | Err(_) => Err(LookBack::Ended(Ended::Fenced)),
+        Ok(Err(error)) => Err(LookBack::Ended(Ended::Database(error))),
     }
 }
 

@@ -12,10 +12,12 @@ use uuid::fmt::Hyphenated;
 use crate::lease::Fence;
 use crate::metrics::Metrics;
 use crate::position::Position;
+use crate::readback::Found;
 use crate::reader::{OutboxRow, Page, Reader};
-use crate::routes::{Headers, Route, Routes, headers};
+use crate::routes::{Headers, Route, Routes, Slot, headers};
 use crate::status::{State, Status};
-use crate::tracker::{Failure, SentRow, Tracker};
+use crate::tracker::{Departing, Failure, SentRow, Tracker};
+use crate::transaction::Transactions;
 
 /// Pages that were read and wait to be sent.
 pub(crate) const PAGES_AHEAD: usize = 2;
@@ -51,6 +53,17 @@ pub(crate) enum Ended {
     Database(idempo_pg::Error),
     /// The lease has run out.
     Fenced,
+    /// The next row is for a topic whose rows go in transactions, and this producer has none.
+    NeedsTransactions,
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused { seq, refusal } => Self::Blocked(format!("row {seq} is refused: {}", refusal.name())),
+            Failure::Lost(reason) => Self::Failed(reason),
+        }
+    }
 }
 
 /// Reads pages until `stop`, waiting less and less where rows come and more and more where none do.
@@ -119,17 +132,42 @@ pub(crate) struct Publisher<'a> {
     pub(crate) routes: &'a Routes,
     pub(crate) fence: &'a Fence,
     pub(crate) status: &'a Status,
+    pub(crate) metrics: &'a Metrics,
     pub(crate) stop: &'a CancellationToken,
+    /// Where rows go in transactions.
+    pub(crate) transactions: Option<&'a Transactions<'a>>,
 }
 
 /// A row with where it goes.
 struct Routed<'a> {
     row: OutboxRow<'a>,
     route: &'a Route,
+    /// The row's key as the record has it.
+    key: [u8; Hyphenated::LENGTH],
+    partition: i32,
     headers: Headers<'a>,
 }
 
-impl Routed<'_> {
+impl<'a> Routed<'a> {
+    fn new(row: OutboxRow<'a>, route: &'a Route, headers: Headers<'a>) -> Self {
+        let mut key = [0_u8; Hyphenated::LENGTH];
+        row.key.hyphenated().encode_lower(&mut key);
+        let partition = route.partition(&key);
+        Self { row, route, key, partition, headers }
+    }
+
+    fn slot(&self) -> Slot {
+        self.route.slot(self.partition)
+    }
+
+    fn departing(&self) -> SentRow {
+        SentRow { seq: self.row.seq, recorded_at: self.row.recorded_at, slot: self.slot() }
+    }
+
+    fn record(&self) -> Outgoing<'_> {
+        Outgoing { topic: &self.route.topic, partition: self.partition, key: &self.key, value: self.row.payload, headers: &self.headers }
+    }
+
     fn traceparent(&self) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(name, _)| *name == TRACEPARENT)?;
         str::from_utf8(value).ok()
@@ -137,19 +175,38 @@ impl Routed<'_> {
 }
 
 impl Publisher<'_> {
-    /// Sends pages until there are no more, and waits for what is under way then.
-    pub(crate) async fn publish(&self, pages: &mut mpsc::Receiver<Page>) -> Ended {
+    /// Sends pages until there are no more, but for rows that were `found` in Kafka, and waits for what is under way then.
+    pub(crate) async fn publish(&self, pages: &mut mpsc::Receiver<Page>, mut found: Found) -> Ended {
         loop {
-            tokio::select! {
+            let is_due = tokio::select! {
                 page = pages.recv() => match page {
                     None => return self.drain().await,
-                    Some(page) => if let Err(ended) = self.send_page(&page).await { return ended },
+                    Some(page) => {
+                        if let Err(ended) = self.send_page(&page, &mut found).await {
+                            return ended;
+                        }
+                        self.transactions.is_some_and(Transactions::paged)
+                    }
                 },
-                () = self.tracker.progress.notified() => {}
-            }
+                () = self.tracker.progress.notified() => false,
+                () = self.transaction_is_due() => true,
+            };
             if let Some(ended) = self.failure() {
                 return ended;
             }
+            if let Some(transactions) = self.transactions
+                && is_due
+                && let Err(ended) = transactions.commit(None).await
+            {
+                return ended;
+            }
+        }
+    }
+
+    async fn transaction_is_due(&self) {
+        match self.transactions {
+            Some(transactions) => transactions.due().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -170,30 +227,34 @@ impl Publisher<'_> {
         }
     }
 
-    async fn send_page(&self, page: &Page) -> Result<(), Ended> {
+    async fn send_page(&self, page: &Page, found: &mut Found) -> Result<(), Ended> {
         let (routed, unroutable) = self.route(page)?;
-        let sent: Vec<SentRow> = routed.iter().map(|routed| SentRow { seq: routed.row.seq, recorded_at: routed.row.recorded_at }).collect();
-        let after = match (&unroutable, sent.last()) {
-            (None, _) => page.after.clone(),
+        if self.transactions.is_none() && routed.iter().any(|routed| routed.route.exactly_once) {
+            return Err(self.settle().await.unwrap_or(Ended::NeedsTransactions));
+        }
+        let rows: Vec<SentRow> = routed.iter().map(Routed::departing).collect();
+        let (after, passes_predecessors) = match (&unroutable, rows.last()) {
+            (None, _) => (page.after.clone(), page.passes_predecessors),
             // What stands before a row that can't be sent is sent and counts; the row is met again at the head of the next page.
-            (Some(_), Some(last)) => Position::within(&page.done, &page.batch, last.seq),
+            (Some(_), Some(last)) => (Position::within(&page.done, &page.batch, last.seq), false),
             (Some(reason), None) => return Err(self.blocked(reason.clone()).await),
         };
-        let first = self.tracker.begin(sent, after, page.clock, span_of(&routed));
-        let mut buffer = [0_u8; Hyphenated::LENGTH];
+        let first = self.tracker.begin(Departing { rows, after, passes_predecessors, clock: page.clock, _span: span_of(&routed) });
+        let mut skipped = 0;
         for (at, routed) in routed.iter().enumerate() {
             if at % ROWS_PER_FENCE == 0 && !self.fence.holds() {
                 return Err(Ended::Fenced);
             }
-            let key = routed.row.key.hyphenated().encode_lower(&mut buffer).as_bytes();
-            let record = Outgoing {
-                topic: &routed.route.topic,
-                partition: routed.route.partition(key),
-                key,
-                value: routed.row.payload,
-                headers: &routed.headers,
-            };
-            self.send(&record, first + at, routed.row.seq).await?;
+            if found.take(routed.slot(), &routed.key, routed.row.payload) {
+                self.tracker.found(first + at);
+                skipped += 1;
+                continue;
+            }
+            self.send(&routed.record(), first + at, routed.row.seq).await?;
+        }
+        self.metrics.skipped(skipped);
+        if passes_predecessors {
+            *found = Found::default();
         }
         if !routed.is_empty() {
             fail::fail_point!(crate::failpoint::RELAY_HANDED_OVER);
@@ -217,13 +278,16 @@ impl Publisher<'_> {
                 let reason = format!("row {} has headers that can't be read", row.seq);
                 return Ok((routed, Some(reason)));
             };
-            routed.push(Routed { row, route, headers });
+            routed.push(Routed::new(row, route, headers));
         }
         Ok((routed, None))
     }
 
     /// Hands one record over, waiting for room.
     async fn send(&self, record: &Outgoing<'_>, number: usize, seq: i64) -> Result<(), Ended> {
+        if let Some(transactions) = self.transactions {
+            transactions.count()?;
+        }
         loop {
             match self.producer.send(record, number) {
                 Ok(()) => return Ok(()),
@@ -262,6 +326,11 @@ impl Publisher<'_> {
     /// Waits until nothing is under way, for a bounded time. Gives what went wrong meanwhile.
     async fn settle(&self) -> Option<Ended> {
         let deadline = tokio::time::Instant::now() + DRAIN_MAX;
+        if let Some(transactions) = self.transactions
+            && let Err(ended) = transactions.commit(Some(deadline)).await
+        {
+            return Some(ended);
+        }
         while !self.tracker.is_idle() && tokio::time::Instant::now() < deadline {
             let _ = tokio::time::timeout(ROOM_WAIT, self.tracker.progress.notified()).await;
             if let Some(ended) = self.failure() {
@@ -275,9 +344,6 @@ impl Publisher<'_> {
     }
 
     fn failure(&self) -> Option<Ended> {
-        Some(match self.tracker.failure()? {
-            Failure::Refused { seq, refusal } => Ended::Blocked(format!("row {seq} is refused: {}", refusal.name())),
-            Failure::Lost(reason) => Ended::Failed(reason),
-        })
+        self.tracker.failure().map(Ended::from)
     }
 }

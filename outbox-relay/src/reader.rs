@@ -48,6 +48,8 @@ pub(crate) struct Page {
     pub(crate) batch: Arc<BatchEnd>,
     /// The position when all rows are acknowledged.
     pub(crate) after: Position,
+    /// It ends a batch that this reader has opened: all that an earlier reader can have read stands before its end.
+    pub(crate) passes_predecessors: bool,
     pub(crate) clock: DatabaseClock,
 }
 
@@ -86,6 +88,8 @@ pub(crate) struct Reader {
     open_batch: Statement,
     read_batch: Statement,
     position: Position,
+    /// Whether the batch that is read was opened by this reader, not by the one that stored the position.
+    opened: bool,
     clock: DatabaseClock,
     rows_max: usize,
     page_rows: usize,
@@ -102,7 +106,7 @@ impl Reader {
         let open_batch = client.prepare(include_str!("sql/open_batch.sql")).await?;
         let read_batch = client.prepare(include_str!("sql/read_batch.sql")).await?;
         let clock = DatabaseClock { shown: DatabaseTime(0), at: Instant::now() };
-        Ok(Self { client, read_mark, open_batch, read_batch, position, clock, rows_max, page_rows: rows_max })
+        Ok(Self { client, read_mark, open_batch, read_batch, position, opened: false, clock, rows_max, page_rows: rows_max })
     }
 
     /// The next page; `None` where nothing has happened since the last one.
@@ -151,6 +155,7 @@ impl Reader {
             return Ok(None);
         }
         let batch = Arc::new(BatchEnd { snapshot, mark });
+        self.opened = true;
         self.page(rows, &done, &batch, limit).map(Some)
     }
 
@@ -163,7 +168,8 @@ impl Reader {
         // The next page is as long as it may be if its rows are like the largest of this one.
         let largest = rows.iter().map(Row::raw_size_bytes).max().unwrap_or(1).max(1);
         self.page_rows = (PAGE_BYTES / largest).clamp(PAGE_ROWS_MIN.min(self.rows_max), self.rows_max);
-        Ok(Page { rows, done: Arc::clone(done), batch: Arc::clone(batch), after, clock: self.clock })
+        let passes_predecessors = self.opened && after.batch.is_none();
+        Ok(Page { rows, done: Arc::clone(done), batch: Arc::clone(batch), after, passes_predecessors, clock: self.clock })
     }
 }
 

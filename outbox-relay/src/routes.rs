@@ -2,18 +2,24 @@
 
 use std::collections::HashMap;
 
-use idempo_kafka::{Copies, TopicSpec, ensure_topics, partition_of, topic_specs};
+use idempo_kafka::{Copies, TopicPartition, TopicSpec, ensure_topics, partition_of, topic_specs};
 use smallvec::SmallVec;
 use tokio::sync::OnceCell;
 
 /// Headers of a record; more than these are on the heap.
 pub(crate) type Headers<'a> = SmallVec<[(&'a str, &'a [u8]); 2]>;
 
+/// A partition that rows can go to, by its place among all of them.
+pub(crate) type Slot = u16;
+
 /// A topic that rows can go to.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) topic: String,
     pub(crate) partitions: i32,
+    /// Its rows go in transactions.
+    pub(crate) exactly_once: bool,
+    first_slot: Slot,
 }
 
 impl Route {
@@ -21,31 +27,71 @@ impl Route {
     pub(crate) fn partition(&self, key: &[u8]) -> i32 {
         partition_of(key, self.partitions)
     }
+
+    /// The slot of one of its partitions.
+    pub(crate) fn slot(&self, partition: i32) -> Slot {
+        self.first_slot + Slot::try_from(partition).unwrap_or(0)
+    }
 }
 
 /// Every topic that rows can go to.
 #[derive(Debug)]
 pub(crate) struct Routes {
     by_number: HashMap<i16, Route>,
+    /// By slot.
+    partitions: Vec<TopicPartition>,
     specs: Vec<TopicSpec>,
     ensured: OnceCell<()>,
 }
 
 impl Routes {
-    /// The topics of `topics.yaml`, with `prefix` before their names.
-    pub(crate) fn new(copies: Copies, prefix: &str) -> Self {
+    /// The topics of `topics.yaml`, with `prefix` before their names. The rows of those named in `exactly_once` (without prefix) go in
+    /// transactions.
+    pub(crate) fn new(copies: Copies, prefix: &str, exactly_once: &[String]) -> Self {
         let topics = idempo_schemas::topics();
-        let by_number = topics
-            .topics
-            .iter()
-            .map(|topic| (topic.number, Route { topic: format!("{prefix}{}", topic.name), partitions: topic.partitions }))
-            .collect();
-        Self { by_number, specs: topic_specs(topics, copies, prefix), ensured: OnceCell::new() }
+        let (mut by_number, mut partitions) = (HashMap::new(), Vec::new());
+        for topic in topics.topics {
+            let name = format!("{prefix}{}", topic.name);
+            let first_slot = Slot::try_from(partitions.len()).unwrap_or(Slot::MAX);
+            partitions.extend((0..topic.partitions).map(|partition| TopicPartition::new(&name, partition)));
+            let exactly_once = exactly_once.iter().any(|once| once == topic.name);
+            by_number.insert(topic.number, Route { topic: name, partitions: topic.partitions, exactly_once, first_slot });
+        }
+        Self { by_number, partitions, specs: topic_specs(topics, copies, prefix), ensured: OnceCell::new() }
     }
 
     /// The topic with this number.
     pub(crate) fn get(&self, number: i16) -> Option<&Route> {
         self.by_number.get(&number)
+    }
+
+    /// The number of slots: of all partitions that rows can go to.
+    pub(crate) fn slots(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// Every partition that rows can go to, by slot.
+    pub(crate) fn partitions(&self) -> &[TopicPartition] {
+        &self.partitions
+    }
+
+    /// The partition of a slot.
+    pub(crate) fn partition(&self, slot: Slot) -> Option<&TopicPartition> {
+        self.partitions.get(usize::from(slot))
+    }
+
+    /// The slot of a topic's partition.
+    pub(crate) fn slot(&self, topic: i16, partition: i32) -> Option<Slot> {
+        self.get(topic).filter(|route| (0..route.partitions).contains(&partition)).map(|route| route.slot(partition))
+    }
+
+    /// The number of the topic and the partition behind a slot.
+    pub(crate) fn place(&self, slot: Slot) -> Option<(i16, i32)> {
+        let of = |(number, route): (&i16, &Route)| {
+            let partition = i32::from(slot.checked_sub(route.first_slot)?);
+            (partition < route.partitions).then_some((*number, partition))
+        };
+        self.by_number.iter().find_map(of)
     }
 
     /// Makes the topics that are missing, and checks the partitions of all; once in the life of the process.
@@ -95,9 +141,24 @@ mod tests {
 
     #[test]
     fn every_topic_has_a_route() {
-        let routes = Routes::new(Copies::Local, "t-");
+        let routes = Routes::new(Copies::Local, "t-", &[]);
         let route = routes.get(3).expect("economy events");
         assert_eq!((route.topic.as_str(), route.partitions), ("t-economy-events", 12));
         assert!(routes.get(99).is_none());
+    }
+
+    #[test]
+    fn every_partition_has_a_slot_of_its_own() {
+        let routes = Routes::new(Copies::Local, "", &["economy-events".to_owned()]);
+        assert_eq!(routes.slots(), 40);
+        for slot in 0..40 {
+            let (topic, partition) = routes.place(slot).expect("a place");
+            assert_eq!(routes.slot(topic, partition), Some(slot));
+            let expected = TopicPartition::new(&routes.get(topic).expect("a route").topic, partition);
+            assert_eq!(routes.partition(slot), Some(&expected));
+        }
+        assert_eq!((routes.place(40), routes.slot(3, 12), routes.slot(99, 0)), (None, None, None));
+        assert!(routes.get(3).is_some_and(|route| route.exactly_once));
+        assert!(routes.get(1).is_some_and(|route| !route.exactly_once));
     }
 }

@@ -64,7 +64,8 @@ async fn a_write_of_the_cursor_with_an_old_epoch_changes_nothing() {
     let prepare = format!("PREPARE write_cursor AS {}", include_str!("../src/sql/write_cursor.sql"));
     session.client.batch_execute(&prepare).await.expect("prepared");
     let write = async |epoch: i64| {
-        let sql = format!("EXECUTE write_cursor({epoch}, '9:9:', '{{}}', '{{9}}', '{{5}}', NULL, NULL, NULL, 0)");
+        let sql =
+            format!("EXECUTE write_cursor({epoch}, '9:9:', '{{}}', '{{9}}', '{{5}}', NULL, NULL, NULL, 0, '{{}}', '{{}}', '{{}}', '{{}}')");
         session.client.batch_execute(&sql).await.expect("an answer");
         session.client.query_one("SELECT s1::text FROM outbox.cursor", &[]).await.expect("an answer").get::<_, String>(0)
     };

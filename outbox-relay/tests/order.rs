@@ -41,7 +41,8 @@ async fn nothing_is_lost_or_inverted_under_torture_with_killed_and_frozen_relays
 
     let report = check(&stage, &session).await;
     assert!(report.committed >= 100_000, "{report:?}");
-    assert!(report.duplicates > 0, "a killed relay that repeats nothing was not killed in its work: {report:?}");
+    let skipped = second.metric("idempo_outbox_skipped_total").unwrap_or(0.0);
+    assert!(report.duplicates > 0 || skipped > 0.0, "no relay was killed in its work: {report:?}");
     assert_eq!(Report { arrived: 0, committed: 0, duplicates: 0, ..report }, Report::default(), "seed {}: {report:?}", load.seed);
     let rotations = second.metric("idempo_relay_truncations_total").unwrap_or(0.0);
     assert!(rotations > 0.0, "no table was emptied under way");

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use idempo_devstack::testing::{self, Signal, TestDatabase};
-use idempo_kafka::{Config, Consumer, ConsumerConfig, Copies, Event, StartOffset, ensure_topics, topic_specs, watermarks};
+use idempo_kafka::{
+    Bounds, Config, Copies, LogReader, LogRecord, ReadLimit, Stretch, TopicPartition, Visibility, ensure_topics, topic_specs,
+};
 use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -209,30 +211,20 @@ impl Drop for RelayProcess {
     }
 }
 
-/// Everything in a topic, per partition in order: key and value.
+/// Everything in a topic that is committed, per partition in order: key and value.
 pub(crate) async fn dump(topic: &str, partitions: i32) -> Vec<(Uuid, Vec<u8>)> {
-    let ends: Vec<i64> = watermarks(&kafka(), topic, partitions).await.expect("the broker answers").iter().map(|(_, high)| *high).collect();
-    let config = ConsumerConfig {
-        group_id: format!("{topic}-dump-{}", testing::topic_prefix()),
-        topics: vec![topic.to_owned()],
-        session_timeout_ms: 6_000,
-        ..ConsumerConfig::default()
+    let reader = LogReader::new(&kafka(), Visibility::Committed).expect("a reader");
+    let partitions: Vec<TopicPartition> = (0..partitions).map(|partition| TopicPartition::new(topic, partition)).collect();
+    let bounds = reader.bounds(&partitions, LIMIT).await.expect("the broker answers");
+    let stretches =
+        partitions.into_iter().zip(bounds).map(|(partition, Bounds { start, end })| Stretch { partition, from: start, to: end });
+    let limit = ReadLimit { records: usize::MAX, time: LIMIT };
+    let keep = |all: &mut Vec<(Uuid, Vec<u8>)>, _, record: LogRecord<'_>| {
+        let key = str::from_utf8(record.key).expect("text");
+        all.push((Uuid::try_parse(key).expect("a UUID"), record.value.to_vec()));
     };
-    let (consumer, mut events) = Consumer::start(&kafka(), &config).expect("a consumer");
-    let Ok(Some(Event::Assigned(assigned))) = tokio::time::timeout(LIMIT, events.next()).await else { unreachable!("no assignment") };
-    let offsets: Vec<_> = assigned.partitions().iter().map(|partition| (partition.clone(), StartOffset::Offset(0))).collect();
-    let mut all = Vec::new();
-    for mut stream in assigned.start(offsets) {
-        let end = usize::try_from(stream.partition().partition).ok().and_then(|at| ends.get(at)).copied().unwrap_or(0);
-        let mut next = 0;
-        while next < end {
-            let record = tokio::time::timeout(LIMIT, stream.recv()).await.expect("in time").expect("the stream goes on");
-            next = record.offset + 1;
-            let key = str::from_utf8(record.key().expect("a key")).expect("text");
-            all.push((Uuid::try_parse(key).expect("a UUID"), record.value().expect("a value").to_vec()));
-        }
-    }
-    consumer.close().await;
+    let (all, end) = reader.read(stretches.collect(), limit, Vec::new(), keep).await.expect("the topic can be read");
+    assert!(end.complete, "{end:?}");
     all
 }
 

@@ -1,6 +1,6 @@
 //! The platform's way into Kafka, and the only crate that knows rdkafka.
 //!
-//! In the flow: the relay sends through [`Producer`]; projectors read through [`Consumer`]; both boot through [`ensure_topics`].
+//! In the flow: the relay sends through [`Producer`] and looks after a take-over through [`LogReader`]; projectors read through [`Consumer`]; both boot through [`ensure_topics`].
 //!
 //! Invariants kept here:
 //! * Every record has an explicit partition, [`partition_of`] its key: murmur2, as Java clients do. librdkafka's own default is another hash.
@@ -14,13 +14,17 @@
 mod config;
 mod consumer;
 mod error;
+mod log;
 mod partition;
 mod producer;
 mod topics;
+mod transactions;
 
 pub use config::Config;
 pub use consumer::{Assigned, Consumer, ConsumerConfig, Event, Events, PartitionStream, Record, Revoked, StartOffset, TopicPartition};
 pub use error::{Error, Refusal};
+pub use log::{Bounds, LogReader, LogRecord, ReadEnd, ReadLimit, Stretch, Visibility};
 pub use partition::{murmur2, partition_of};
 pub use producer::{Delivery, Outgoing, Producer, ProducerConfig, SendError};
 pub use topics::{Copies, TopicSpec, ensure_topics, topic_specs, watermarks};
+pub use transactions::TransactionError;

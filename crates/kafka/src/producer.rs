@@ -7,7 +7,7 @@ use std::time::Duration;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +70,10 @@ pub enum SendError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
     /// All in-sync replicas have it.
-    Acknowledged,
+    Acknowledged {
+        /// Its offset in its partition; unknown where the broker had it already from an earlier try of the same request.
+        offset: Option<i64>,
+    },
     /// It was thrown out of the queue by [`Producer::purge`]; the broker may have it or not.
     Purged,
     /// The broker will never take it.
@@ -80,9 +83,9 @@ pub enum Delivery {
 }
 
 /// Hears of deliveries, on the producer's own thread: by partition in the order of sending. The number is the one given to [`Producer::send`].
-type OnDelivery = dyn Fn(usize, Delivery) + Send + Sync;
+pub(crate) type OnDelivery = dyn Fn(usize, Delivery) + Send + Sync;
 
-struct Context {
+pub(crate) struct Context {
     on_delivery: Box<OnDelivery>,
     brokers_down: AtomicBool,
 }
@@ -108,9 +111,10 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         let delivery = match result {
-            Ok(_) => {
+            Ok(message) => {
                 self.brokers_down.store(false, Ordering::Release);
-                Delivery::Acknowledged
+                let offset = message.offset();
+                Delivery::Acknowledged { offset: (offset >= 0).then_some(offset) }
             }
             Err((error, _)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) => Delivery::Purged,
@@ -125,9 +129,10 @@ impl ProducerContext for Context {
 /// An idempotent producer: per partition, what the broker has is a gapless beginning of what was sent.
 ///
 /// Nothing times out: a record waits until the broker takes it, however long that is. What can't be sent at all is fatal for the producer, so
-/// that nothing behind it passes.
+/// that nothing behind it passes. One with transactions ([`Producer::start_transactional`]) is different in both: a transaction in which a
+/// record fails or is too late can't be committed.
 pub struct Producer {
-    inner: Arc<BaseProducer<Context>>,
+    pub(crate) inner: Arc<BaseProducer<Context>>,
     ending: Arc<AtomicBool>,
 }
 
@@ -147,8 +152,14 @@ impl Producer {
         config: &ProducerConfig,
         on_delivery: impl Fn(usize, Delivery) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let context = Context { on_delivery: Box::new(on_delivery), brokers_down: AtomicBool::new(false) };
-        let inner = BaseProducer::from_config_and_context(&client_config(kafka, config)?, context)
+        let mut client = client_config(kafka, config)?;
+        client.set("enable.gapless.guarantee", "true").set("message.timeout.ms", "0");
+        Self::start_with(&client, Box::new(on_delivery))
+    }
+
+    pub(crate) fn start_with(client: &ClientConfig, on_delivery: Box<OnDelivery>) -> Result<Self, Error> {
+        let context = Context { on_delivery, brokers_down: AtomicBool::new(false) };
+        let inner = BaseProducer::from_config_and_context(client, context)
             .map_err(|source| Error::Configuration { context: "creating a producer", source })?;
         let inner = Arc::new(inner);
         let ending = Arc::new(AtomicBool::new(false));
@@ -226,15 +237,14 @@ impl Drop for Producer {
     }
 }
 
-fn client_config(kafka: &Config, config: &ProducerConfig) -> Result<ClientConfig, Error> {
+/// What every producer has in common.
+pub(crate) fn client_config(kafka: &Config, config: &ProducerConfig) -> Result<ClientConfig, Error> {
     let mut client = kafka.client()?;
     let linger_us = config.linger_us;
     client
         .set("enable.idempotence", "true")
-        .set("enable.gapless.guarantee", "true")
         .set("acks", "all")
         .set("max.in.flight.requests.per.connection", "5")
-        .set("message.timeout.ms", "0")
         .set("linger.ms", format!("{}.{:03}", linger_us / 1_000, linger_us % 1_000))
         .set("batch.size", config.batch_bytes.to_string())
         .set("batch.num.messages", "10000")

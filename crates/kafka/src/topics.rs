@@ -168,7 +168,7 @@ fn is_leaderless(error: &KafkaError) -> bool {
 }
 
 /// Runs a blocking call of librdkafka where blocking is allowed.
-async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+pub(crate) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     match tokio::task::spawn_blocking(call).await {
         Ok(result) => result,
         Err(failed) => Err(Error::Thread(std::io::Error::other(failed))),

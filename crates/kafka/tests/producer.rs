@@ -26,7 +26,8 @@ async fn deliveries_are_told_in_the_order_of_sending_within_a_partition() {
     }
     testing::eventually(LIMIT, "all deliveries", async || told.lock().expect("no panic").len() == 1_000).await;
     let told = told.lock().expect("no panic");
-    assert!(told.iter().enumerate().all(|(at, entry)| *entry == (at, Delivery::Acknowledged)));
+    let expected = |at: usize| (at, Delivery::Acknowledged { offset: i64::try_from(at).ok() });
+    assert!(told.iter().enumerate().all(|(at, entry)| *entry == expected(at)), "each has the offset at which it stands");
 }
 
 #[tokio::test]

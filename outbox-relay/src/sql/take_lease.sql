@@ -17,4 +17,4 @@ UPDATE outbox.cursor AS c SET epoch = t.epoch
 FROM taken AS t
 RETURNING
     c.epoch, c.s1, c.xip_floors, c.mark_xids, c.mark_floors, c.s2, c.s2_mark_xid, c.s2_mark_floor, c.acked_seq,
-    pg_current_snapshot() AS now
+    pg_current_snapshot() AS now, c.tail_topics, c.tail_partitions, c.tail_offsets, c.tail_ends

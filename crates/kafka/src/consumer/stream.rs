@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use bytes::{Buf as _, Bytes, BytesMut};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use tokio::sync::mpsc;
 
@@ -21,18 +22,18 @@ pub struct Record {
     pub offset: i64,
     /// When it was produced or appended, by the topic's setting, in milliseconds since 1970; 0 where the broker has none.
     pub timestamp_ms: i64,
-    bytes: Box<[u8]>,
+    bytes: Bytes,
     key_len: Option<usize>,
     has_value: bool,
     traceparent: Option<Box<str>>,
 }
 
 impl Record {
-    pub(super) fn copy_of(message: &BorrowedMessage<'_>) -> Self {
+    /// Copies a message to the end of `chunk`, which many records share: one allocation for all of them.
+    pub(super) fn copy_of(message: &BorrowedMessage<'_>, chunk: &mut BytesMut) -> Self {
         let (key, value) = (message.key(), message.payload());
-        let mut bytes = Vec::with_capacity(key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len));
-        bytes.extend_from_slice(key.unwrap_or_default());
-        bytes.extend_from_slice(value.unwrap_or_default());
+        chunk.extend_from_slice(key.unwrap_or_default());
+        chunk.extend_from_slice(value.unwrap_or_default());
         let traceparent = message.headers().and_then(|headers| {
             let header = headers.iter().find(|header| header.key == TRACEPARENT)?;
             let text = str::from_utf8(header.value?).ok()?;
@@ -41,7 +42,7 @@ impl Record {
         Self {
             offset: message.offset(),
             timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
-            bytes: bytes.into_boxed_slice(),
+            bytes: chunk.split().freeze(),
             key_len: key.map(<[u8]>::len),
             has_value: value.is_some(),
             traceparent,
@@ -58,6 +59,14 @@ impl Record {
     #[must_use]
     pub fn value(&self) -> Option<&[u8]> {
         if self.has_value { self.bytes.get(self.key_len.unwrap_or(0)..) } else { None }
+    }
+
+    /// The value without a copy of it; `None` for a tombstone.
+    #[must_use]
+    pub fn into_value(self) -> Option<Bytes> {
+        let mut bytes = self.bytes;
+        bytes.advance(self.key_len.unwrap_or(0).min(bytes.len()));
+        self.has_value.then_some(bytes)
     }
 
     /// The W3C trace context of the command behind the record, where it was traced.

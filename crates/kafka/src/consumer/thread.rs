@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, RebalanceProtocol};
@@ -25,6 +26,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(50);
 const CLIENT_EVENTS_PER_TURN: usize = 16;
 /// Records of one partition that are handed over in one turn.
 const RECORDS_PER_TURN: usize = 512;
+/// The bytes of records that are copied into one allocation; it is freed with the last of them.
+const CHUNK_BYTES: usize = 16_384;
 /// The longest that a partition's watermarks are waited for; without them the lag is unknown for a second.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(2);
 /// A member that does not poll for so long is taken for dead. The thread polls at least each [`IDLE_WAIT`], whatever the tasks do.
@@ -449,6 +452,7 @@ impl Inlet {
         let Outlet { shared, sender, .. } = &self.outlet;
         let mut last_offset = None;
         let mut filled = Filled::Some;
+        let mut chunk = BytesMut::new();
         for _ in 0..RECORDS_PER_TURN {
             let permit = match sender.try_reserve() {
                 Ok(permit) => permit,
@@ -466,7 +470,10 @@ impl Inlet {
                     break;
                 }
                 Some(Ok(message)) => {
-                    let record = Record::copy_of(&message);
+                    if chunk.capacity() == 0 {
+                        chunk.reserve(CHUNK_BYTES);
+                    }
+                    let record = Record::copy_of(&message, &mut chunk);
                     last_offset = Some(record.offset);
                     permit.send(record);
                 }
