@@ -4,7 +4,7 @@ use idempo_decider::Timestamp;
 use idempo_event_store::{CommandOf, Domain, Handle, IdempotencyKey, KeyOrigin, Origin, StreamTarget, Submission, respond};
 use idempo_rpc::fingerprint::fingerprint;
 use idempo_rpc::status::{self, refusal};
-use idempo_rpc::{Violations, scope_of};
+use idempo_rpc::{Deadline, Violations, scope_of};
 use idempo_telemetry::traceparent_of_current_span;
 use prost::Message;
 use smallvec::SmallVec;
@@ -28,6 +28,7 @@ pub struct Attempt {
     key: IdempotencyKey,
     expected_version: Option<u64>,
     validate_only: bool,
+    deadline: Deadline,
 }
 
 impl Attempt {
@@ -47,6 +48,7 @@ impl Attempt {
             key: IdempotencyKey { scope: scope_of(&caller?, method), key: key?, fingerprint: fingerprint(request.get_ref()) },
             expected_version: expected_version?,
             validate_only: shared.validate_only,
+            deadline: Deadline::of(request),
         })
     }
 
@@ -81,7 +83,7 @@ impl Attempt {
         if self.validate_only {
             return refused;
         }
-        match commands.refuse(self.key, status::encode(&refused)).await {
+        match commands.refuse(self.key, status::encode(&refused), self.deadline.at()).await {
             Err(_) => refused,
             bound => match respond::<()>(bound, error_domain, self.method) {
                 Err(answer) => answer,
@@ -94,7 +96,8 @@ impl Attempt {
     /// Has a command decided and appended, and answers with what its key is bound to. `error_domain` is the service's name in errors.
     ///
     /// # Errors
-    /// The refusal that the key is bound to, or that there is no definite answer.
+    /// The refusal that the key is bound to, or that there is no definite answer. A command that would only be begun when its caller has little time
+    /// left is refused as overload.
     ///
     /// # Cancel safety
     /// Cancel safe: a command whose caller goes away is either not begun or runs to its end.
@@ -114,6 +117,6 @@ impl Attempt {
             key_origin: KeyOrigin::Client,
             origin: Origin { correlation_id: None, causation_id: None, traceparent: traceparent_of_current_span() },
         };
-        respond(commands.execute(submission).await, error_domain, self.method)
+        respond(commands.execute_by(submission, self.deadline.at()).await, error_domain, self.method)
     }
 }

@@ -13,4 +13,6 @@ mod executor;
 mod hammer;
 mod locks;
 mod neighbours;
+mod overload;
+mod storm;
 mod support;

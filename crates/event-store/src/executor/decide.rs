@@ -9,6 +9,7 @@ use idempo_ids::{CorrelationId, EventId, StreamId};
 use idempo_proto::event::v1::EventEnvelope;
 use prost::Message as _;
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use crate::domain::{Applied, AppliedEvent, AppliedStream, CommandOf, Domain, EventOf, StateOf};
 use crate::inline::InlineProjection as _;
@@ -64,13 +65,13 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
         // Streams that a command further ahead waits for: those behind it may not overtake it there.
         let mut blocked: HashSet<StreamId> = HashSet::new();
         let mut kept = Vec::new();
+        let now = Instant::now();
         for _ in 0..SCAN_COMMANDS_MAX {
             if plan.is_full(self.config.batch_commands_max) {
                 break;
             }
-            let Some(entry) = self.pending.pop_front() else { break };
-            if !self.is_wanted(&entry) {
-                self.forget(&entry);
+            let Some(mut entry) = self.pending.pop_front() else { break };
+            if !self.is_wanted(&mut entry, now) {
                 continue;
             }
             if self.can_go(&entry, &plan, &blocked) {
@@ -124,10 +125,10 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
         let (append, after) = self.decide_on(&entry.submission, &before, rows);
         if let Some(validator) = validator {
             let Settled { verdict, reply, .. } = append.settled;
-            let _gone = validator.send(Ok(match verdict {
+            validator.answer_outcome(match verdict {
                 Verdict::Applied => Outcome::Replied { reply, replayed: false },
                 Verdict::Refused => Outcome::Refused { status: reply, replayed: false },
-            }));
+            });
             return;
         }
         for (target, folded) in entry.submission.streams.iter().zip(after) {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use idempo_ids::{Uuid, v7_millis};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::domain::Domain;
 use crate::meters;
@@ -30,7 +31,7 @@ pub(super) struct Entry<D: Domain> {
     /// Whether it must go alone, because a batch it was in failed as a whole.
     pub(super) alone: bool,
     /// The one who waits, for a command that only validates; everyone else waits by key.
-    pub(super) validator: Option<oneshot::Sender<Result<Outcome, Error>>>,
+    pub(super) validator: Option<Waiter>,
 }
 
 /// What is said to a key outside its window.
@@ -44,22 +45,38 @@ pub(super) enum Expired {
 /// Somebody who waits for the answer to a key.
 pub(super) struct Waiter {
     fingerprint: Bytes,
+    /// Until when it makes sense to begin; `None` for as late as it gets.
+    begin_by: Option<Instant>,
     answer: oneshot::Sender<Result<Outcome, Error>>,
 }
 
 impl Waiter {
+    pub(super) const fn new(fingerprint: Bytes, begin_by: Option<Instant>, answer: oneshot::Sender<Result<Outcome, Error>>) -> Self {
+        Self { fingerprint, begin_by, answer }
+    }
+
+    /// Whether it is too late to begin for this one.
+    fn is_late(&self, now: Instant) -> bool {
+        self.begin_by.is_some_and(|begin_by| begin_by < now)
+    }
+
+    /// Says that there is no definite answer.
+    pub(super) fn fail(self, error: Error) {
+        let _gone = self.answer.send(Err(error));
+    }
+
     /// Whether the answer is still wanted.
     pub(super) fn is_there(&self) -> bool {
         !self.answer.is_closed()
     }
 
     /// Gives the answer. One that nobody waits for any more is dropped: the key keeps it.
-    pub(super) fn answer(self, answer: Result<&Settled, Error>, replayed: bool) {
-        let answer = answer.map(|settled| outcome(settled, &self.fingerprint, replayed));
-        let _gone = self.answer.send(answer);
+    pub(super) fn answer(self, settled: &Settled, replayed: bool) {
+        let outcome = outcome(settled, &self.fingerprint, replayed);
+        self.answer_outcome(outcome);
     }
 
-    fn answer_outcome(self, outcome: Outcome) {
+    pub(super) fn answer_outcome(self, outcome: Outcome) {
         let _gone = self.answer.send(Ok(outcome));
     }
 }
@@ -78,23 +95,22 @@ fn outcome(settled: &Settled, fingerprint: &Bytes, replayed: bool) -> Outcome {
 impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     /// Takes up a command: answers it from memory, joins it to the same key in flight, or queues it.
     pub(super) fn admit(&mut self, message: Message<D>) {
-        let Message { submission, answer } = message;
+        let Message { submission, waiter } = message;
         let entry = |submission, validator| Box::new(Entry { submission, attempts: 0, alone: false, validator });
         if submission.validate_only {
-            self.pending.push_back(entry(submission, Some(answer)));
+            self.pending.push_back(entry(submission, Some(waiter)));
             return;
         }
         let id = key_id(&submission.key);
-        let waiter = Waiter { fingerprint: submission.key.fingerprint.clone(), answer };
         if let Some(settled) = self.answers.get(&id) {
             metrics::counter!(meters::IDEMPOTENCY_HITS, "surface" => "memory").increment(1);
-            waiter.answer(Ok(settled), true);
+            waiter.answer(settled, true);
         } else if let Some(waiters) = self.waiting.get_mut(&id) {
             if waiters.len() >= WAITERS_PER_KEY_MAX {
                 waiters.retain(Waiter::is_there);
             }
             if waiters.len() >= WAITERS_PER_KEY_MAX {
-                waiter.answer(Err(Error::Overloaded), false);
+                waiter.fail(Error::Overloaded);
             } else {
                 waiters.push(waiter);
             }
@@ -122,9 +138,8 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     /// Asks the store about as many keys outside their window as there is room for.
     pub(super) fn pump_expired(&mut self) {
         while self.lookups_in_flight < LOOKUPS_IN_FLIGHT_MAX {
-            let Some(entry) = self.expired.pop_front() else { return };
-            if !self.is_wanted(&entry) {
-                self.forget(&entry);
+            let Some(mut entry) = self.expired.pop_front() else { return };
+            if !self.is_wanted(&mut entry, Instant::now()) {
                 continue;
             }
             self.lookups_in_flight += 1;
@@ -162,29 +177,36 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
         }
     }
 
-    /// Whether anybody still wants the answer of a command that was not decided yet.
-    pub(super) fn is_wanted(&self, entry: &Entry<D>) -> bool {
-        match &entry.validator {
-            Some(validator) => !validator.is_closed(),
-            None => {
-                entry.attempts > 0
-                    || self.waiting.get(&key_id(&entry.submission.key)).is_some_and(|waiters| waiters.iter().any(Waiter::is_there))
-            }
+    /// Whether to go on with a command: one that was decided before, or that somebody still waits for who has the time. Those who have not are
+    /// told; a command that is not gone on with is forgotten.
+    pub(super) fn is_wanted(&mut self, entry: &mut Entry<D>, now: Instant) -> bool {
+        if let Some(validator) = entry.validator.take_if(|validator| validator.is_late(now)) {
+            validator.fail(Error::Overloaded);
+            return false;
         }
-    }
-
-    /// Forgets a command that nobody waits for.
-    pub(super) fn forget(&mut self, entry: &Entry<D>) {
-        if entry.validator.is_none() {
-            self.waiting.remove(&key_id(&entry.submission.key));
+        if let Some(validator) = &entry.validator {
+            return validator.is_there();
         }
+        if entry.attempts > 0 {
+            return true;
+        }
+        let id = key_id(&entry.submission.key);
+        let Some(waiters) = self.waiting.get_mut(&id) else { return false };
+        for late in waiters.extract_if(.., |waiter| waiter.is_late(now)) {
+            late.fail(Error::Overloaded);
+        }
+        let is_wanted = waiters.iter().any(Waiter::is_there);
+        if !is_wanted {
+            self.waiting.remove(&id);
+        }
+        is_wanted
     }
 
     /// Gives a definite answer to everyone who waits for the key, and remembers it.
     pub(super) fn answer(&mut self, key: &IdempotencyKey, settled: Settled, replayed: bool) {
         let id = key_id(key);
         for (index, waiter) in self.waiting.remove(&id).unwrap_or_default().into_iter().enumerate() {
-            waiter.answer(Ok(&settled), replayed || index > 0);
+            waiter.answer(&settled, replayed || index > 0);
         }
         self.answers.put(id, settled);
     }
@@ -192,11 +214,11 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     /// Says to everyone who waits for the key that there is no definite answer.
     pub(super) fn give_up(&mut self, entry: Entry<D>, error: &Error) {
         if let Some(validator) = entry.validator {
-            let _gone = validator.send(Err(error.clone()));
+            validator.fail(error.clone());
             return;
         }
         for waiter in self.waiting.remove(&key_id(&entry.submission.key)).unwrap_or_default() {
-            waiter.answer(Err(error.clone()), false);
+            waiter.fail(error.clone());
         }
     }
 }

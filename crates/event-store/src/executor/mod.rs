@@ -14,6 +14,9 @@
 //!   of its commands goes alone from then on, so that only the one to blame fails.
 //! * A client that goes away drops its receiver and nothing else. A command that nobody waits for and that was not decided yet is dropped; one
 //!   that was decided runs to its end.
+//! * Time is bounded where a caller says how long it waits. A command waits to be begun for the first half of that time and no longer: then it is
+//!   refused as overload, which has no effect. So the work that is done under overload is what still has time to be answered, and not what has
+//!   waited longest; and a queue that has built up goes by itself once no more comes in than goes out.
 //! * Memory and connections are bounded: the queue, the commands that wait, the batches in flight and the caches have limits in [`Config`];
 //!   what waits for one key, the loads and the look-ups in flight have constants here.
 
@@ -38,6 +41,7 @@ use lru::LruCache;
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{CommandOf, Domain, StateOf};
@@ -97,23 +101,40 @@ impl<D: Domain> Handle<D> {
     /// # Cancel safety
     /// Cancel safe: a command whose caller goes away is either not begun or runs to its end. Its key tells which.
     pub async fn execute(&self, submission: Submission<CommandOf<D>>) -> Result<Outcome, Error> {
+        self.decide(submission, None).await
+    }
+
+    /// As [`Self::execute`], for a caller who waits until `deadline` and no longer: a command that was not begun when half of the time until then is
+    /// over is refused as [`Error::Overloaded`], while its caller can still make something of that.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe, as [`Self::execute`].
+    pub async fn execute_by(&self, submission: Submission<CommandOf<D>>, deadline: Instant) -> Result<Outcome, Error> {
+        self.decide(submission, Some(begin_by(deadline))).await
+    }
+
+    async fn decide(&self, submission: Submission<CommandOf<D>>, begin_by: Option<Instant>) -> Result<Outcome, Error> {
         if !is_well_formed(&submission) {
             return Err(Error::Malformed);
         }
         let Submission { command, streams, key, expected_version, validate_only, key_origin, origin } = submission;
         let command = Asked::Decide(command);
-        self.hand_in(Submission { command, streams, key, expected_version, validate_only, key_origin, origin }).await
+        self.hand_in(Submission { command, streams, key, expected_version, validate_only, key_origin, origin }, begin_by).await
     }
 
-    /// Binds a client's key to a refusal that needed no state: `status` is the encoded `google.rpc.Status`.
+    /// Binds a client's key to a refusal that needed no state: `status` is the encoded `google.rpc.Status`. The caller waits until `deadline`, as in
+    /// [`Self::execute_by`].
     ///
     /// # Errors
     /// Where there is no definite answer; see [`Error`].
     ///
     /// # Cancel safety
     /// Cancel safe, as [`Self::execute`].
-    pub async fn refuse(&self, key: IdempotencyKey, status: Bytes) -> Result<Outcome, Error> {
-        self.hand_in(Submission {
+    pub async fn refuse(&self, key: IdempotencyKey, status: Bytes, deadline: Instant) -> Result<Outcome, Error> {
+        let submission = Submission {
             command: Asked::Refuse(status),
             streams: SmallVec::new(),
             key,
@@ -121,13 +142,14 @@ impl<D: Domain> Handle<D> {
             validate_only: false,
             key_origin: KeyOrigin::Client,
             origin: Origin::default(),
-        })
-        .await
+        };
+        self.hand_in(submission, Some(begin_by(deadline))).await
     }
 
-    async fn hand_in(&self, submission: AskedSubmission<D>) -> Result<Outcome, Error> {
+    async fn hand_in(&self, submission: AskedSubmission<D>, begin_by: Option<Instant>) -> Result<Outcome, Error> {
         let (answer, receiver) = oneshot::channel();
-        self.queue.try_send(Message { submission, answer }).map_err(|error| match error {
+        let waiter = Waiter::new(submission.key.fingerprint.clone(), begin_by, answer);
+        self.queue.try_send(Message { submission, waiter }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Error::Unavailable,
         })?;
@@ -135,6 +157,12 @@ impl<D: Domain> Handle<D> {
         fail::fail_point!(crate::failpoint::APPEND_BEFORE_REPLY);
         answer
     }
+}
+
+/// When work for a caller who waits until `deadline` must have begun: half of the time is for waiting, half for the work.
+fn begin_by(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / 2
 }
 
 /// Whether the streams are such as the executor and the deciders take them to be.
@@ -155,7 +183,7 @@ type AskedSubmission<D> = Submission<Asked<CommandOf<D>>>;
 
 struct Message<D: Domain> {
     submission: AskedSubmission<D>,
-    answer: oneshot::Sender<Result<Outcome, Error>>,
+    waiter: Waiter,
 }
 
 /// A stream's folded state.
