@@ -54,11 +54,12 @@ impl Attempt {
 
     /// Takes checked values, or binds the key to their refusal.
     ///
-    /// What the request alone decides is refused each time, for ever; but the key must answer alike too when it comes with another payload.
-    /// Where the key can't be bound now (the database is away), the refusal is as good without: it has no effect either way.
+    /// What the request alone decides is refused each time, for ever; but the key must answer alike too when it comes with another payload. So
+    /// where the key can't be bound now (the database is away), there is no definite answer: told of the refusal, the caller may take the key to be
+    /// bound, and the mended request that comes under it later would be applied.
     ///
     /// # Errors
-    /// The refusal, or what the key was bound to before.
+    /// The refusal, what the key was bound to before, or that there is no definite answer.
     ///
     /// # Cancel safety
     /// Cancel safe, as [`Attempt::submit`].
@@ -83,13 +84,11 @@ impl Attempt {
         if self.validate_only {
             return refused;
         }
-        match commands.refuse(self.key, status::encode(&refused), self.deadline.at()).await {
-            Err(_) => refused,
-            bound => match respond::<()>(bound, error_domain, self.method) {
-                Err(answer) => answer,
-                // The key was bound to a success: with this payload, which is refused, that can only have been another one.
-                Ok(_) => refused,
-            },
+        let bound = commands.refuse(self.key, status::encode(&refused), self.deadline.at()).await;
+        match respond::<()>(bound, error_domain, self.method) {
+            Err(answer) => answer,
+            // The key was bound to a success: with this payload, which is refused, that can only have been another one.
+            Ok(_) => refused,
         }
     }
 
