@@ -114,6 +114,10 @@ impl Line {
                 let replayed = response.metadata().get(REPLAYED).is_some_and(|value| value == "true");
                 Answer::Replied { reply: response.into_inner(), replayed }
             }
+            // The service says nothing then; the client's own library does, about a connection that is gone.
+            Ok(Err(status)) if status.code() == Code::Unknown && std::error::Error::source(&status).is_some() => {
+                Answer::Unknown { code: Code::Unavailable, reason: "CONNECTION_LOST".to_owned() }
+            }
             Ok(Err(status)) => classify(&status),
             Err(_elapsed) => Answer::Unknown { code: Code::DeadlineExceeded, reason: "CLIENT_STOPPED_WAITING".to_owned() },
         }
@@ -229,6 +233,23 @@ mod tests {
         let mut running = ErrorDetails::with_error_info("REQUEST_IN_PROGRESS", "wallet.idempo", one("a", "b"));
         running.set_retry_info(Some(Duration::from_millis(10)));
         assert!(!classify(&status(Code::Aborted, running)).is_definite());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_says_nothing_about_the_command() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("bound"));
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                // As a process that is killed: its kernel closes what it had open.
+                let _readable = client.readable().await;
+                drop(client);
+            }
+        });
+        let addresses = Addresses { wallet: address.clone(), inventory: address.clone(), inventory_query: address };
+        let line = Wire::connect(&addresses).await.expect("somebody listens").line(0).expect("a name");
+        let answer = line.send(Method::GrantFunds, Bytes::new(), Duration::from_secs(5)).await;
+        assert!(matches!(answer, Answer::Unknown { code: Code::Unavailable, .. }), "{answer:?}");
     }
 
     #[test]
