@@ -120,14 +120,7 @@ impl Account {
         let counters = self.counters.iter().map(|(name, value)| format!("{name} {}", grouped(*value)));
         writeln!(f, "Counted  {}", counters.collect::<Vec<_>>().join(", "))?;
         let Took { start, play, drain, check } = self.took;
-        writeln!(
-            f,
-            "Took     start {}, play {}, drain {}, check {}",
-            seconds(start),
-            seconds(play),
-            seconds(drain),
-            seconds(check)
-        )
+        writeln!(f, "Took     start {}, play {}, drain {}, check {}", seconds(start), seconds(play), seconds(drain), seconds(check))
     }
 
     fn warnings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

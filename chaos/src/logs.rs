@@ -9,13 +9,29 @@ use serde_json::Value;
 use crate::faults::Family;
 
 /// Lines at ERROR that belong to faults: the family, a part of the message, and why it is due. Every other one is a flaw.
-const DUE: &[(Family, &str, &str)] = &[];
+const DUE: &[(Family, &str, &str)] = &[
+    (Family::Broker, GAPLESS, "brokers answer a batch that was sent again with an error; the relay takes another producer"),
+    (Family::KafkaAway, GAPLESS, "the same"),
+    (Family::Cut, GAPLESS, "the same"),
+    (Family::Delay, GAPLESS, "the same"),
+    (Family::Freeze, GAPLESS, "the same, where the relay itself was frozen"),
+    (Family::Broker, FENCED_MEMBER, "an answer to a member's wish to join was lost, and it joined once more; another consumer is made"),
+    (Family::KafkaAway, FENCED_MEMBER, "the same"),
+    (Family::Cut, FENCED_MEMBER, "the same"),
+    (Family::Delay, FENCED_MEMBER, "the same"),
+    (Family::Freeze, FENCED_MEMBER, "the same, where the projector itself was frozen"),
+];
+/// What librdkafka says, as loud as it can, when a producer must end because records could be out of order otherwise.
+const GAPLESS: &str = "Gap-less ordering would not be guaranteed";
+/// What librdkafka says, as loud as it can, when a named member's identity was given to its own second attempt.
+const FENCED_MEMBER: &str = "Static consumer fenced by other consumer";
 
 /// What happened, as a part of a message tells it.
-const HAPPENINGS: [(Happening, &str); 4] = [
+const HAPPENINGS: [(Happening, &str); 5] = [
     (Happening::LeaseTaken, "the lease was taken"),
     (Happening::LeaseLost, "the lease is lost"),
     (Happening::ProducerFailed, "the producer has failed"),
+    (Happening::ConsumerFailed, "the consumer failed"),
     (Happening::BrokersAway, "the brokers are away"),
 ];
 
@@ -29,6 +45,8 @@ pub enum Happening {
     LeaseLost,
     /// A relay replaced its producer.
     ProducerFailed,
+    /// A projector replaced its consumer.
+    ConsumerFailed,
     /// A relay said that the brokers are away.
     BrokersAway,
 }

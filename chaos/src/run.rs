@@ -124,7 +124,7 @@ async fn play(plan: &Plan, schedule: Vec<Planned>, stage: &mut Stage, narrator: 
     let mut director = Director { zero: Instant::now(), narrator, timeline: Timeline::default(), flaws: Vec::new(), fallen: Vec::new() };
     director.perform(schedule, stage, &load).await?;
     narrator.say("the last fault has ended; the load goes on while everything heals");
-    let healed = stage.heal().await;
+    let healed = stage.heal(|line| narrator.say(line)).await;
     director.until(plan.length, stage, &load).await?;
     let zero_us = u64::try_from((director.zero - load.began).as_micros())?;
     let healthy = director.zero.elapsed();

@@ -1,7 +1,7 @@
 //! What faults befall: servers, the platform's processes, and the networks between them; and how each fault is undone.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use idempo_devstack::{Brokers, Cluster, Options, Platform, Progress, Proxy, Server, Servers, Surroundings};
@@ -163,15 +163,20 @@ impl Stage {
         Ok(Some(fallen))
     }
 
-    /// Lets every network be, and waits until every server and every process works.
-    pub(crate) async fn heal(&mut self) -> Result<()> {
+    /// Lets every network be, and waits until every server and every process works; says how long each took where that is not at once.
+    pub(crate) async fn heal(&mut self, say: impl Fn(&str)) -> Result<()> {
+        let began = Instant::now();
+        let tell = |what: &str| say(&format!("  {what} works again {:.1} s after the last fault", began.elapsed().as_secs_f64()));
         for proxy in self.postgres_links.values_mut().chain(&mut self.broker_links) {
             calm(proxy).await?;
         }
         self.servers.wait_ready(Server::Postgres).await?;
+        tell("PostgreSQL");
         self.servers.wait_ready(Server::Kafka).await?;
+        tell("Kafka");
         for process in PROCESSES {
             self.platform.wait_ready(process).await?;
+            tell(process);
         }
         Ok(())
     }

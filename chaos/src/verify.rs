@@ -56,7 +56,11 @@ pub(crate) async fn judge(
     tokio::time::sleep(LAST_EXPIRY).await;
     let quiet = wait_until_quiet(&sources, QUIET_LIMIT).await?;
     took.drain = began.elapsed();
-    say(&format!("{} after {:.1} s; reading what is left", if quiet { "everything is at rest" } else { "not at rest" }, took.drain.as_secs_f64()));
+    say(&format!(
+        "{} after {:.1} s; reading what is left",
+        if quiet { "everything is at rest" } else { "not at rest" },
+        took.drain.as_secs_f64()
+    ));
     let reading = Instant::now();
     save_history(&played.history, &plan.folder)?;
     let heard = save_logs(stage, &plan.folder).map(|logs| listen(&logs, &plan.families))?;
@@ -192,7 +196,7 @@ fn save_history(history: &History, folder: &Path) -> Result<()> {
     history.write_jsonl(&mut BufWriter::new(file)).context("writing the history")
 }
 
-/// Keeps what each process has logged, and gives it.
+/// Keeps what each process and each server has logged, and gives what the processes have.
 pub(crate) fn save_logs(stage: &Stage, folder: &Path) -> Result<Vec<(&'static str, String)>> {
     let mut logs = Vec::new();
     for process in PROCESSES {
@@ -201,6 +205,10 @@ pub(crate) fn save_logs(stage: &Stage, folder: &Path) -> Result<Vec<(&'static st
         let kept = folder.join(format!("{process}.log"));
         fs::write(&kept, &bytes).with_context(|| format!("writing {}", kept.display()))?;
         logs.push((process, String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    for (server, path) in stage.servers.logs() {
+        let kept = folder.join(format!("{server}.log"));
+        fs::copy(path, &kept).with_context(|| format!("copying {}", path.display()))?;
     }
     Ok(logs)
 }

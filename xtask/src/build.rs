@@ -87,6 +87,13 @@ fn has_failpoints(metadata: &cargo_metadata::Metadata, packages: &[String]) -> b
     packages.iter().any(|name| name == "--workspace" || takes(name))
 }
 
+/// Faults under load.
+pub(crate) fn chaos(arguments: Vec<OsString>) -> Result<ExitCode> {
+    let programs = programs("debug")?;
+    cargo("Building the platform (some minutes the first time)", &PLATFORM)?;
+    become_program(programs.join("idempo-chaos"), arguments)
+}
+
 /// A measurement, in a release build.
 pub(crate) fn bench(arguments: Vec<OsString>) -> Result<ExitCode> {
     let programs = programs("release")?;

@@ -1,4 +1,4 @@
-//! The one entry for people: `cargo xtask demo`, `up`, `test`, `tidy`, `bench`.
+//! The one entry for people: `cargo xtask demo`, `up`, `test`, `chaos`, `tidy`, `bench`.
 //!
 //! It needs only Rust and a C compiler on the machine; `setup`, which every other command begins with, installs or fetches the rest. It is kept
 //! light, so that its own first build is quick: what needs the servers is `idempo-devstack`, which takes this process' place when everything is
@@ -40,6 +40,15 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Break processes, servers and networks under load by a seeded schedule, let everything heal, and check every invariant.
+    ///
+    /// `--seed N`, `--for 60s`, `--faults kill,freeze,postgres,cut,swallow,delay,broker,kafka-away,transactions`, `--brokers 1|3`; what a run
+    /// leaves is in target/chaos/<seed>. docs/chaos.md says how to read it.
+    Chaos {
+        /// Handed to the program; `--help` shows all.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Measure, in a release build, on real servers.
     Bench {
         /// Which benches, all of them if none is named, and their options: `--full`, `--rounds`, `--seconds`, `--rows`, `--help`.
@@ -77,6 +86,10 @@ fn start() -> Result<ExitCode> {
         Task::Test { arguments } => {
             setup::run()?;
             build::test(arguments)
+        }
+        Task::Chaos { arguments } => {
+            setup::run()?;
+            build::chaos(arguments)
         }
         Task::Bench { arguments } => {
             setup::run()?;

@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use idempo_devstack::Server;
 use idempo_pg::Config;
 use serde::Serialize;
 use tokio_postgres::Client;
@@ -57,6 +58,8 @@ impl TransactionFault {
     }
 
     pub(super) async fn begin(&self, stage: &mut Stage) -> Result<Begun> {
+        // After a stop the server reads its log first.
+        stage.servers.wait_ready(Server::Postgres).await?;
         let superuser = stage.superuser(self.database);
         let mut sessions = vec![open(&superuser).await?];
         let first = sessions.first().context("one was opened")?;

@@ -156,6 +156,14 @@ impl Servers {
         named.filter_map(|(name, server)| server.process.as_ref().map(|process| (name, process.pid()))).collect()
     }
 
+    /// Where our own servers write their logs, by a name for each.
+    #[must_use]
+    pub fn logs(&self) -> Vec<(String, &Path)> {
+        let brokers = (1..).zip(&self.kafka.nodes).map(|(number, node): (u8, _)| (format!("broker-{number}"), node));
+        let named = [("redis".to_owned(), &self.redis), ("postgres".to_owned(), &self.postgres)].into_iter().chain(brokers);
+        named.filter_map(|(name, server)| Some((name, server.launch.as_ref()?.log.as_deref()?))).collect()
+    }
+
     /// Ends one of our own servers as a failure would: PostgreSQL by an immediate shutdown, a broker by SIGKILL. Waits until it is gone.
     ///
     /// # Errors
