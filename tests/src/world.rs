@@ -99,6 +99,14 @@ impl World {
         Session::open(&self.cluster.role(database, AUDITOR)).await
     }
 
+    /// A session of the superuser's in a database, for what a test does to it.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn superuser(&self, database: &str) -> Result<Session> {
+        Session::open(&self.cluster.superuser(database)).await
+    }
+
     /// The envelope of every event of a database, those of one stream in the order of their versions.
     ///
     /// # Errors

@@ -1,13 +1,17 @@
 //! Process and end-to-end tests. They have a main function of their own, because they share one stack and an order.
 
+mod deadlines;
 mod drain;
 mod items;
+mod kills;
 mod memory;
 mod outages;
+mod overload;
 mod processes;
 mod racing;
 mod reflection;
 mod settings;
+mod shedding;
 mod takeovers;
 mod traces;
 mod wallets;
@@ -58,6 +62,13 @@ fn main() -> anyhow::Result<ExitCode> {
         processes::nobody_has_complained_so_far,
         takeovers::a_standby_goes_on_when_the_relay_is_killed,
         takeovers::a_killed_projector_goes_on_and_doubles_nothing,
+        kills::a_command_service_is_killed_at_every_point_of_the_append,
+        kills::a_command_service_dies_inside_the_append,
+        kills::a_relay_is_killed_at_every_point,
+        kills::a_projector_is_killed_at_every_point,
+        deadlines::a_storm_of_short_deadlines_poisons_no_pool_and_loses_or_doubles_no_command,
+        overload::five_times_the_sustainable_rate_is_refused_and_the_rest_is_done_as_before,
+        shedding::commands_that_can_wait_are_refused_while_no_relay_is_alive,
         outages::work_goes_on_by_itself_when_postgresql_is_back,
         outages::commands_go_on_while_kafka_is_away_and_the_backlog_drains,
         outages::what_is_stored_is_in_kafka_and_in_the_read_model,

@@ -30,7 +30,7 @@ pub(crate) async fn readable(world: &World, player: &str, position: &str, limit:
 }
 
 /// The relay that holds an outbox: its lease names the instance, which the process tells at its start.
-async fn holder(world: &World, database: &str) -> Result<&'static str> {
+pub(crate) async fn holder(world: &World, database: &str) -> Result<&'static str> {
     let owner: String = world.auditor(database).await?.query_one(include_str!("sql/lease_owner.sql"), &[]).await?.try_get(0)?;
     for relay in ["relay-1", "relay-2"] {
         let lines = log::lines(world.platform.service(relay)?)?;

@@ -121,6 +121,12 @@ fn the_environment_wins_over_the_file_and_flags_win_over_both() {
 }
 
 #[test]
+fn where_to_be_killed_is_known_to_builds_with_failpoints_only() {
+    let loaded = load::<Sample>(environment(&[("IDEMPO_KILL_AT", "append.answered:3")]));
+    assert_eq!(loaded.is_ok(), cfg!(feature = "failpoints"));
+}
+
+#[test]
 fn a_role_keeps_its_own_default_beside_a_key_that_is_set() {
     let settings = loaded(environment(&[("IDEMPO_DATABASE__URL", "postgres://other")]));
     assert_eq!(settings.role.database.max_connections, 7);
