@@ -55,6 +55,9 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.table())?;
         for verdict in self.broken() {
             writeln!(f, "\n✗ {} {}: {} flaws in {} {}", verdict.id, verdict.claim, verdict.flaw_count, verdict.looked_at, verdict.of)?;
+            if verdict.looked_at == 0 {
+                writeln!(f, "    nothing was there to be looked at, so nothing is proven")?;
+            }
             for flaw in &verdict.flaws {
                 writeln!(f, "    {flaw}")?;
             }
