@@ -10,7 +10,7 @@ use crate::tracker::PAGE_ROWS_MAX;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The gRPC server: health and reflection.
+    /// The gRPC server: health, reflection and `idempo.ops.v1.RelayService`.
     pub grpc: idempo_rpc::ServerConfig,
     /// The cluster that rows go to.
     pub kafka: idempo_kafka::Config,
@@ -22,6 +22,8 @@ pub struct Config {
     pub rotation: Rotation,
     /// The most rows that are read at once, 16 to 65,536.
     pub page_rows_max: usize,
+    /// The most rows of an outbox that wait in quarantine; beyond that the outbox stands still. 0 to let it stand still at the first.
+    pub quarantine_rows_max: u32,
     /// The outboxes.
     pub outboxes: Vec<OutboxConfig>,
 }
@@ -70,6 +72,7 @@ impl Default for Config {
             topics: Topics::default(),
             rotation: Rotation::default(),
             page_rows_max: 1_000,
+            quarantine_rows_max: 100_000,
             outboxes: Vec::new(),
         }
     }

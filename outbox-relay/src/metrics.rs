@@ -1,5 +1,7 @@
 //! What the relay tells about itself. All names are described here; `domain` is the outbox's name in the configuration.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
@@ -13,7 +15,12 @@ const SAMPLES_PER_PAGE_MAX: usize = 16;
 pub(crate) fn describe() {
     describe_gauge!("idempo_outbox_pending", "Rows that are not in Kafka; above 10,000 an estimate by their numbers.");
     describe_gauge!("idempo_outbox_oldest_age_seconds", Unit::Seconds, "Age of the first row that is not in Kafka.");
-    describe_gauge!("idempo_outbox_dead", "Rows that the broker will never take as they are; the outbox waits at the first.");
+    describe_gauge!("idempo_outbox_dead", "Refused rows that wait for people, and 1 more while the outbox stands still.");
+    describe_gauge!("idempo_outbox_quarantined", "Rows that wait in quarantine, by state.");
+    describe_counter!(
+        "idempo_relay_rebased_total",
+        "Times that the database was found to be another one than the cursor's, by what was noticed."
+    );
     describe_gauge!("idempo_outbox_table_bytes", Unit::Bytes, "Size of each outbox table.");
     describe_gauge!(
         "idempo_outbox_records_lost",
@@ -48,6 +55,15 @@ pub(crate) fn describe() {
     );
 }
 
+/// How many rows wait in quarantine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) held: i64,
+    pub(crate) parked: i64,
+    pub(crate) diverted: i64,
+    pub(crate) requeued: i64,
+}
+
 /// The metrics of one outbox.
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -57,6 +73,8 @@ pub(crate) struct Metrics {
     e2e: Histogram,
     leader: Gauge,
     dead: Gauge,
+    dead_rows: Arc<AtomicU32>,
+    is_blocked: Arc<AtomicBool>,
     pending: Gauge,
     oldest_age: Gauge,
 }
@@ -72,6 +90,8 @@ impl Metrics {
             e2e: histogram!("idempo_relay_e2e_duration_seconds", "domain" => label()),
             leader: gauge!("idempo_relay_leader", "domain" => label()),
             dead: gauge!("idempo_outbox_dead", "domain" => label()),
+            dead_rows: Arc::default(),
+            is_blocked: Arc::default(),
             pending: gauge!("idempo_outbox_pending", "domain" => label(), "state" => "new"),
             oldest_age: gauge!("idempo_outbox_oldest_age_seconds", "domain" => label()),
         }
@@ -97,7 +117,29 @@ impl Metrics {
             gauge!("idempo_relay_state", "domain" => self.domain.clone(), "state" => name).set(here);
         }
         self.leader.set(if state.is_leader() { 1.0 } else { 0.0 });
-        self.dead.set(if matches!(state, State::Blocked { .. }) { 1.0 } else { 0.0 });
+        self.is_blocked.store(matches!(state, State::Blocked { .. }), Ordering::Relaxed);
+        self.tell_dead();
+    }
+
+    /// So many rows wait in quarantine.
+    pub(crate) fn quarantined(&self, waiting: &Waiting) {
+        let Waiting { held, parked, diverted, requeued } = *waiting;
+        for (state, rows) in [("held", held), ("parked", parked), ("diverted", diverted), ("requeued", requeued)] {
+            let rows = f64::from(u32::try_from(rows).unwrap_or(u32::MAX));
+            gauge!("idempo_outbox_quarantined", "domain" => self.domain.clone(), "state" => state).set(rows);
+        }
+        self.dead_rows.store(u32::try_from(held.saturating_add(diverted)).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.tell_dead();
+    }
+
+    fn tell_dead(&self) {
+        let blocked = u32::from(self.is_blocked.load(Ordering::Relaxed));
+        self.dead.set(f64::from(self.dead_rows.load(Ordering::Relaxed).saturating_add(blocked)));
+    }
+
+    /// The database was found to be another one than the cursor's.
+    pub(crate) fn rebased(&self, noticed: &'static str) {
+        counter!("idempo_relay_rebased_total", "domain" => self.domain.clone(), "noticed" => noticed).increment(1);
     }
 
     /// The lease was lost.

@@ -5,20 +5,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
+use idempo_clock::SharedClock;
 use idempo_kafka::{Producer, ProducerConfig};
+use idempo_pg::Pool;
 use idempo_runtime::Condition;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::admin::Operated;
+use crate::control::{self, Control};
 use crate::keeper::{Keeper, Kept};
 use crate::lease::{Fence, LeaseSession, Taken};
 use crate::maintenance::Maintenance;
 use crate::metrics::Metrics;
 use crate::position::Position;
 use crate::publisher::{Ended, PAGES_AHEAD, Publisher, read_pages};
+use crate::quarantine::{Means, Quarantine};
 use crate::readback::{self, Found, Guarantee, Logs};
 use crate::reader::Reader;
+use crate::rebase::rebase;
 use crate::routes::Routes;
 use crate::status::{State, Status};
 use crate::tracker::{Acked, Tracker};
@@ -31,6 +37,12 @@ const STANDBY_INTERVAL: Duration = Duration::from_millis(200);
 const BLOCKED_RETRY: Duration = Duration::from_secs(10);
 /// The shortest and the longest wait after a failure.
 const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How long whoever stepped down leaves the lease to others.
+const STEP_DOWN_PAUSE: Duration = Duration::from_secs(5);
+/// How long after a failure refusals of the same request are waited for.
+const REFUSALS_SETTLE: Duration = Duration::from_millis(100);
+/// Connections for what people ask and want, and for the quarantine.
+const POOL_CONNECTIONS: u32 = 4;
 /// How long the last statements of a holder may take.
 const RELEASE_MAX: Duration = Duration::from_secs(2);
 
@@ -42,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) routes: Routes,
     pub(crate) rotation: Rotation,
     pub(crate) page_rows_max: usize,
+    pub(crate) quarantine_rows_max: u32,
     /// What stands before the names of topics, and of producers that send in transactions.
     pub(crate) prefix: String,
     /// Who this process is, in leases.
@@ -53,7 +66,10 @@ pub(crate) struct Outbox {
     shared: Arc<Shared>,
     name: String,
     database: idempo_pg::Config,
-    status: Status,
+    /// For what is asked now and then.
+    pool: Pool,
+    control: watch::Sender<Option<Control>>,
+    status: Arc<Status>,
     metrics: Metrics,
     bell: Arc<Notify>,
     /// A row was met whose topic is exactly-once: from then on all rows of this outbox go in transactions.
@@ -92,11 +108,27 @@ impl From<readback::Failure> for LookBack {
 }
 
 impl Outbox {
-    pub(crate) fn new(shared: Arc<Shared>, config: OutboxConfig, condition: Condition) -> Self {
+    /// An outbox that is not relayed yet.
+    ///
+    /// # Errors
+    /// Where the database's configuration is unusable.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        config: OutboxConfig,
+        condition: Condition,
+        clock: SharedClock,
+    ) -> Result<Self, idempo_pg::Error> {
         let metrics = Metrics::new(&config.name);
-        let status = Status::new(&config.name, condition, metrics.clone());
+        let status = Arc::new(Status::new(&config.name, condition, clock, metrics.clone()));
+        let pool = Pool::open(&idempo_pg::Config { max_connections: POOL_CONNECTIONS, ..config.database.clone() })?;
+        let (control, _) = watch::channel(None);
         let (bell, transactional, records_lost) = (Arc::new(Notify::new()), AtomicBool::new(false), AtomicBool::new(false));
-        Self { shared, name: config.name, database: config.database, status, metrics, bell, transactional, records_lost }
+        Ok(Self { shared, name: config.name, database: config.database, pool, control, status, metrics, bell, transactional, records_lost })
+    }
+
+    /// What operating the outbox needs of it.
+    pub(crate) fn operated(&self) -> Operated {
+        Operated { name: self.name.clone(), pool: self.pool.clone(), status: Arc::clone(&self.status) }
     }
 
     /// Relays until `cancel`, as holder or as stand-by.
@@ -107,6 +139,7 @@ impl Outbox {
             () = self.hold_again_and_again(&cancel) => {}
             () = maintenance.run() => {}
             () = self.prepare() => {}
+            () = control::follow(&self.pool, &self.control, &self.metrics) => {}
         }
     }
 
@@ -128,6 +161,7 @@ impl Outbox {
                 Err(error) => {
                     tracing::warn!(outbox = self.name, error = &error as &dyn std::error::Error, "the outbox's database has failed");
                     self.status.set(State::Connecting);
+                    self.status.went_wrong(error.to_string());
                     let delay = delays.next().unwrap_or(RETRY_DELAY.1);
                     cancel.run_until_cancelled(tokio::time::sleep(delay)).await;
                 }
@@ -144,7 +178,17 @@ impl Outbox {
                 self.status.set(State::Starting);
                 self.metrics.took_over();
                 tracing::info!(outbox = self.name, epoch = taken.epoch, "the lease was taken");
-                return self.lead(&session, taken, cancel).await;
+                let (epoch, leave) = (taken.epoch, cancel.child_token());
+                let led = tokio::select! {
+                    led = self.lead(&session, taken, &leave) => led,
+                    () = self.step_down_is_wanted(epoch, &leave) => Ok(()),
+                };
+                // Whoever was asked to step down leaves the lease to another for a while; where there is none, it comes back.
+                if leave.is_cancelled() && !cancel.is_cancelled() {
+                    self.status.set(State::Standby);
+                    cancel.run_until_cancelled(tokio::time::sleep(STEP_DOWN_PAUSE)).await;
+                }
+                return led;
             }
             self.status.set(State::Standby);
             tokio::select! {
@@ -156,7 +200,7 @@ impl Outbox {
 
     /// Relays until `cancel` or until the lease is lost.
     async fn lead(&self, session: &LeaseSession, taken: Taken, cancel: &CancellationToken) -> Result<(), idempo_pg::Error> {
-        let restored = taken.position.done.snapshot.xmax > taken.now.xmax;
+        let is_ahead = taken.position.done.snapshot.xmax > taken.now.xmax;
         let (acked, heard) = watch::channel(Acked { position: taken.position, tails: taken.tails, rows: 0 });
         let held = Held { session, epoch: taken.epoch, fence: &taken.fence };
         let routes = &self.shared.routes;
@@ -170,8 +214,8 @@ impl Outbox {
                 self.lost(&kept);
                 return Ok(());
             }
-            ended = async { if restored { self.stay_blocked(cancel).await } else { self.relay(&acked, held, cancel).await } } => {
-                if !matches!(ended, Ended::Drained) {
+            ended = self.relay_rebased(&acked, held, is_ahead, cancel) => {
+                if !matches!(ended, Ended::Drained | Ended::Rebased) {
                     stop.cancel();
                     // The lease ends with its session. Where it is the database that failed, this fails too.
                     let _ = tokio::time::timeout(RELEASE_MAX, &mut keep).await;
@@ -203,46 +247,108 @@ impl Outbox {
                 self.lost(&Kept::Lost("it could not be renewed in time"));
                 Ok(())
             }
-            Ended::Drained | Ended::Blocked(_) | Ended::Failed(_) | Ended::NeedsTransactions => Ok(()),
+            _ => Ok(()),
         }
     }
 
-    /// The database is younger than the cursor in it: restored, or failed over to a copy that lacked the end. To go on would be to go blind.
-    async fn stay_blocked(&self, cancel: &CancellationToken) -> Ended {
-        let reason = "the cursor is ahead of the database, which must have been restored: the outbox has to be re-based".to_owned();
-        self.status.set(State::Blocked { reason });
-        cancel.cancelled().await;
-        Ended::Drained
+    /// Waits until people want the holder of this epoch to step down, and has it leave then.
+    async fn step_down_is_wanted(&self, epoch: i64, leave: &CancellationToken) {
+        let mut control = self.control.subscribe();
+        let is_meant = |control: &Option<Control>| control.as_ref().is_some_and(|control| control.step_down_epoch == Some(epoch));
+        if control.wait_for(is_meant).await.is_ok() {
+            tracing::warn!(outbox = self.name, epoch, "people want this relay to step down");
+            leave.cancel();
+        }
+        std::future::pending().await
+    }
+
+    /// Looks whether the cursor belongs to this database, and relays where it does.
+    async fn relay_rebased(&self, acked: &watch::Sender<Acked>, held: Held<'_>, is_ahead: bool, cancel: &CancellationToken) -> Ended {
+        match rebase(&self.database, &self.name, &self.shared.owner, held.epoch, is_ahead, &self.metrics).await {
+            Ok(true) => return Ended::Rebased,
+            Ok(false) => {}
+            Err(error) => return Ended::Database(error),
+        }
+        let mut control = self.control.subscribe();
+        // What people want must be known before the first row is sent.
+        tokio::select! {
+            known = control.wait_for(Option::is_some) => if known.is_err() { return Ended::Drained },
+            () = cancel.cancelled() => return Ended::Drained,
+        }
+        let mut quarantine = Quarantine::new(Means {
+            pool: self.pool.clone(),
+            outbox: self.name.clone(),
+            epoch: held.epoch,
+            rows_max: u64::from(self.shared.quarantine_rows_max),
+            kafka: self.shared.kafka.clone(),
+            producer: self.shared.producer.clone(),
+            control,
+        });
+        self.relay(acked, held, &mut quarantine, cancel).await
+    }
+
+    fn is_paused(&self) -> bool {
+        self.control.borrow().as_ref().is_some_and(|control| control.paused.is_some())
+    }
+
+    /// Waits until the outbox is paused, or is not.
+    async fn until_paused(&self, paused: bool) {
+        let mut control = self.control.subscribe();
+        let is_so = |control: &Option<Control>| control.as_ref().is_some_and(|control| control.paused.is_some() == paused);
+        if control.wait_for(is_so).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// What follows from the end of a producer's life: the wait before the next one, or the end of the lease.
+    fn after(&self, ended: Ended, delays: &mut impl Iterator<Item = Duration>) -> Result<Duration, Ended> {
+        match ended {
+            Ended::Blocked(reason) => {
+                self.status.set(State::Blocked { reason });
+                Ok(BLOCKED_RETRY)
+            }
+            Ended::Failed(reason) => {
+                self.metrics.producer_failed();
+                tracing::warn!(outbox = self.name, reason, "the producer has failed, another one resumes from the acknowledged rows");
+                self.status.went_wrong(reason);
+                Ok(delays.next().unwrap_or(RETRY_DELAY.1))
+            }
+            Ended::NeedsTransactions => {
+                tracing::info!(
+                    outbox = self.name,
+                    "the outbox has rows of an exactly-once topic: from here on its rows go in transactions"
+                );
+                self.transactional.store(true, Ordering::Relaxed);
+                Ok(Duration::ZERO)
+            }
+            Ended::Refused => {
+                self.metrics.producer_failed();
+                Ok(RETRY_DELAY.0)
+            }
+            Ended::Cleared | Ended::Paused => Ok(Duration::ZERO),
+            Ended::Drained | Ended::Database(_) | Ended::Fenced | Ended::Rebased => Err(ended),
+        }
     }
 
     /// One producer after the other, until something ends the lease.
-    async fn relay(&self, acked: &watch::Sender<Acked>, held: Held<'_>, cancel: &CancellationToken) -> Ended {
+    async fn relay(&self, acked: &watch::Sender<Acked>, held: Held<'_>, quarantine: &mut Quarantine, cancel: &CancellationToken) -> Ended {
         let mut delays = retry_delays();
         loop {
+            if self.is_paused() {
+                self.status.set(State::Paused);
+                tokio::select! {
+                    () = self.until_paused(false) => self.status.set(State::Starting),
+                    () = cancel.cancelled() => return Ended::Drained,
+                }
+            }
             let rows_before = acked.borrow().rows;
-            let ended = self.relay_with_one_producer(acked, held, cancel).await;
+            let ended = self.relay_with_one_producer(acked, held, quarantine, cancel).await;
             if acked.borrow().rows > rows_before {
                 delays = retry_delays();
             }
-            let delay = match ended {
-                Ended::Blocked(reason) => {
-                    self.status.set(State::Blocked { reason });
-                    BLOCKED_RETRY
-                }
-                Ended::Failed(reason) => {
-                    self.metrics.producer_failed();
-                    tracing::warn!(outbox = self.name, reason, "the producer has failed, another one resumes from the acknowledged rows");
-                    delays.next().unwrap_or(RETRY_DELAY.1)
-                }
-                Ended::NeedsTransactions => {
-                    tracing::info!(
-                        outbox = self.name,
-                        "the outbox has rows of an exactly-once topic: from here on its rows go in transactions"
-                    );
-                    self.transactional.store(true, Ordering::Relaxed);
-                    continue;
-                }
-                Ended::Drained | Ended::Database(_) | Ended::Fenced => return ended,
+            let delay = match self.after(ended, &mut delays) {
+                Ok(delay) => delay,
+                Err(ended) => return ended,
             };
             if cancel.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                 return Ended::Drained;
@@ -250,13 +356,19 @@ impl Outbox {
         }
     }
 
-    async fn relay_with_one_producer(&self, acked: &watch::Sender<Acked>, held: Held<'_>, cancel: &CancellationToken) -> Ended {
+    async fn relay_with_one_producer(
+        &self,
+        acked: &watch::Sender<Acked>,
+        held: Held<'_>,
+        quarantine: &mut Quarantine,
+        cancel: &CancellationToken,
+    ) -> Ended {
         if let Some(ended) = self.ensure_topics(cancel).await {
             return ended;
         }
         let transactional = self.transactional.load(Ordering::Relaxed);
         let tracker = Arc::new(Tracker::new(acked.clone(), self.metrics.clone(), self.shared.routes.slots(), transactional));
-        let producer = match self.start_producer(&tracker, transactional) {
+        let producer = match self.start_producer(&quarantine.producer_config(), &tracker, transactional) {
             Ok(producer) => Arc::new(producer),
             Err(error) => return Ended::Failed(error.to_string()),
         };
@@ -273,22 +385,55 @@ impl Outbox {
         let life = Life { producer: &producer, tracker: &tracker, fence: held.fence, transactions: transactions.as_ref() };
         let ended = match found {
             Ok(found) => {
+                if let Err(error) = quarantine.load().await {
+                    return Ended::Database(error);
+                }
                 let position = acked.borrow().position.clone();
-                self.publish(life, position, found, cancel).await
+                self.publish(life, position, found, quarantine, cancel).await
             }
             Err(ended) => return ended,
         };
-        if let (Some(transactions), Ended::Failed(_) | Ended::Blocked(_) | Ended::Database(_)) = (&transactions, &ended) {
-            tracker.close();
+        if let (Some(transactions), Ended::Failed(_) | Ended::Blocked(_) | Ended::Refused | Ended::Database(_)) = (&transactions, &ended) {
             transactions.abort().await;
         }
-        ended
+        match ended {
+            Ended::Refused | Ended::Failed(_) => self.judge(ended, &tracker, quarantine).await,
+            ended => ended,
+        }
     }
 
-    fn start_producer(&self, tracker: &Arc<Tracker>, transactional: bool) -> Result<Producer, idempo_kafka::Error> {
+    /// Finds out whether the broker has refused rows, and puts the guilty one into quarantine.
+    async fn judge(&self, ended: Ended, tracker: &Tracker, quarantine: &mut Quarantine) -> Ended {
+        // All rows of a refused request are told of at once, by another thread.
+        tokio::time::sleep(REFUSALS_SETTLE).await;
+        let refused = tracker.refused();
+        tracker.close();
+        if refused.is_empty() {
+            return ended;
+        }
+        let Some((seq, refusal)) = quarantine.suspect(&refused) else {
+            tracing::warn!(
+                outbox = self.name,
+                rows = refused.len(),
+                "a request was refused: its rows are sent one by one, to find the guilty one"
+            );
+            return Ended::Refused;
+        };
+        match quarantine.convict(seq, refusal).await {
+            Ok(()) => Ended::Refused,
+            Err(ended) => ended,
+        }
+    }
+
+    fn start_producer(
+        &self,
+        producer: &ProducerConfig,
+        tracker: &Arc<Tracker>,
+        transactional: bool,
+    ) -> Result<Producer, idempo_kafka::Error> {
         let hears = Arc::clone(tracker);
         let on_delivery = move |number, delivery| hears.told(number, delivery);
-        let (kafka, producer) = (&self.shared.kafka, &self.shared.producer);
+        let kafka = &self.shared.kafka;
         if transactional {
             let id = format!("{}idempo.outbox.{}", self.shared.prefix, self.name);
             return Producer::start_transactional(kafka, producer, &id, on_delivery);
@@ -297,7 +442,14 @@ impl Outbox {
     }
 
     /// Sends what follows `position`, but for rows that were `found` in Kafka.
-    async fn publish(&self, life: Life<'_>, position: Position, found: Found, cancel: &CancellationToken) -> Ended {
+    async fn publish(
+        &self,
+        life: Life<'_>,
+        position: Position,
+        found: Found,
+        quarantine: &mut Quarantine,
+        cancel: &CancellationToken,
+    ) -> Ended {
         let reader = match self.open_reader(position).await {
             Ok(reader) => reader,
             Err(error) => return Ended::Database(error),
@@ -318,11 +470,14 @@ impl Outbox {
             transactions: life.transactions,
         };
         let ended = tokio::select! {
-            ended = publisher.publish(&mut pages, found) => ended,
+            ended = publisher.publish(&mut pages, found, quarantine) => ended,
             () = publisher.watch() => Ended::Drained,
+            // Reading stops, and what was read is sent.
+            () = async { self.until_paused(true).await; stop.cancel(); std::future::pending().await } => Ended::Paused,
         };
         match ended {
             // Pages end when reading does, and it does so by itself only when the database has failed.
+            Ended::Drained if stop.is_cancelled() && !cancel.is_cancelled() => Ended::Paused,
             Ended::Drained if !cancel.is_cancelled() => match reading.await {
                 Ok(Err(error)) => Ended::Database(error),
                 Ok(Ok(())) => Ended::Failed("reading has ended".to_owned()),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use idempo_kafka::{Outgoing, Producer, SendError};
+use idempo_kafka::{Outgoing, Producer, Refusal, SendError};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
@@ -11,7 +11,8 @@ use uuid::fmt::Hyphenated;
 
 use crate::lease::Fence;
 use crate::metrics::Metrics;
-use crate::position::Position;
+use crate::quarantine::drain::Bounds;
+use crate::quarantine::{Quarantine, Why};
 use crate::readback::Found;
 use crate::reader::{OutboxRow, Page, Reader};
 use crate::routes::{Headers, Route, Routes, Slot, headers};
@@ -53,6 +54,14 @@ pub(crate) enum Ended {
     Database(idempo_pg::Error),
     /// The lease has run out.
     Fenced,
+    /// The broker has refused rows.
+    Refused,
+    /// Rows that were under suspicion are behind it, and records may share requests again.
+    Cleared,
+    /// People have paused the outbox.
+    Paused,
+    /// The position that came with the lease is not the stored one any more.
+    Rebased,
     /// The next row is for a topic whose rows go in transactions, and this producer has none.
     NeedsTransactions,
 }
@@ -60,7 +69,7 @@ pub(crate) enum Ended {
 impl From<Failure> for Ended {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Refused { seq, refusal } => Self::Blocked(format!("row {seq} is refused: {}", refusal.name())),
+            Failure::Refused { .. } => Self::Refused,
             Failure::Lost(reason) => Self::Failed(reason),
         }
     }
@@ -175,21 +184,31 @@ impl<'a> Routed<'a> {
 }
 
 impl Publisher<'_> {
-    /// Sends pages until there are no more, but for rows that were `found` in Kafka, and waits for what is under way then.
-    pub(crate) async fn publish(&self, pages: &mut mpsc::Receiver<Page>, mut found: Found) -> Ended {
+    /// Sends pages until there are no more, but for rows that were `found` in Kafka or are kept in quarantine, and waits for what is under way then.
+    pub(crate) async fn publish(&self, pages: &mut mpsc::Receiver<Page>, mut found: Found, quarantine: &mut Quarantine) -> Ended {
+        let is_careful = quarantine.is_careful();
         loop {
             let is_due = tokio::select! {
                 page = pages.recv() => match page {
                     None => return self.drain().await,
                     Some(page) => {
-                        if let Err(ended) = self.send_page(&page, &mut found).await {
+                        if let Err(ended) = self.send_page(&page, &mut found, quarantine).await {
                             return ended;
+                        }
+                        if is_careful && !quarantine.is_careful() {
+                            return self.settle().await.unwrap_or(Ended::Cleared);
                         }
                         self.transactions.is_some_and(Transactions::paged)
                     }
                 },
                 () = self.tracker.progress.notified() => false,
                 () = self.transaction_is_due() => true,
+                () = quarantine.wanted() => {
+                    if let Err(ended) = self.release(quarantine).await {
+                        return ended;
+                    }
+                    false
+                }
             };
             if let Some(ended) = self.failure() {
                 return ended;
@@ -201,6 +220,18 @@ impl Publisher<'_> {
                 return ended;
             }
         }
+    }
+
+    /// Sends what people have released from quarantine, when nothing else is under way.
+    async fn release(&self, quarantine: &mut Quarantine) -> Result<(), Ended> {
+        if let Some(ended) = self.settle().await {
+            return Err(ended);
+        }
+        if !self.tracker.is_idle() {
+            quarantine.put_off();
+            return Ok(());
+        }
+        quarantine.drain(&Bounds { routes: self.routes, fence: self.fence, stop: self.stop }).await
     }
 
     async fn transaction_is_due(&self) {
@@ -227,20 +258,17 @@ impl Publisher<'_> {
         }
     }
 
-    async fn send_page(&self, page: &Page, found: &mut Found) -> Result<(), Ended> {
-        let (routed, unroutable) = self.route(page)?;
+    async fn send_page(&self, page: &Page, found: &mut Found, quarantine: &mut Quarantine) -> Result<(), Ended> {
+        let routed = self.route(page, quarantine)?;
+        // Committed before the position can pass any row of the page.
+        self.keep(quarantine).await?;
         if self.transactions.is_none() && routed.iter().any(|routed| routed.route.exactly_once) {
             return Err(self.settle().await.unwrap_or(Ended::NeedsTransactions));
         }
         let rows: Vec<SentRow> = routed.iter().map(Routed::departing).collect();
-        let (after, passes_predecessors) = match (&unroutable, rows.last()) {
-            (None, _) => (page.after.clone(), page.passes_predecessors),
-            // What stands before a row that can't be sent is sent and counts; the row is met again at the head of the next page.
-            (Some(_), Some(last)) => (Position::within(&page.done, &page.batch, last.seq), false),
-            (Some(reason), None) => return Err(self.blocked(reason.clone()).await),
-        };
+        let (after, passes_predecessors) = (page.after.clone(), page.passes_predecessors);
         let first = self.tracker.begin(Departing { rows, after, passes_predecessors, clock: page.clock, _span: span_of(&routed) });
-        let mut skipped = 0;
+        let (mut skipped, mut has_refused) = (0, false);
         for (at, routed) in routed.iter().enumerate() {
             if at % ROWS_PER_FENCE == 0 && !self.fence.holds() {
                 return Err(Ended::Fenced);
@@ -250,7 +278,19 @@ impl Publisher<'_> {
                 skipped += 1;
                 continue;
             }
-            self.send(&routed.record(), first + at, routed.row.seq).await?;
+            // A row that was refused a moment ago holds back later ones of its key.
+            if has_refused && quarantine.keeps(&routed.row) {
+                self.keep(quarantine).await?;
+                self.tracker.quarantined(first + at);
+                continue;
+            }
+            if let Some(refusal) = self.send(&routed.record(), first + at).await? {
+                has_refused = true;
+                quarantine.refuse(&routed.row, Why::Refused(refusal));
+                self.keep(quarantine).await?;
+                self.tracker.quarantined(first + at);
+            }
+            quarantine.passed(routed.row.seq);
         }
         self.metrics.skipped(skipped);
         if passes_predecessors {
@@ -259,42 +299,50 @@ impl Publisher<'_> {
         if !routed.is_empty() {
             fail::fail_point!(crate::failpoint::RELAY_HANDED_OVER);
         }
-        match unroutable {
-            None => Ok(()),
-            Some(reason) => Err(self.blocked(reason).await),
-        }
+        Ok(())
     }
 
-    /// Finds where each row goes, up to the first that can't go anywhere, and says why that one can't.
-    fn route<'p>(&'p self, page: &'p Page) -> Result<(Vec<Routed<'p>>, Option<String>), Ended> {
+    /// Finds where each row goes. What can't go anywhere, or not yet, is for the quarantine.
+    fn route<'p>(&'p self, page: &'p Page, quarantine: &mut Quarantine) -> Result<Vec<Routed<'p>>, Ended> {
         let mut routed = Vec::with_capacity(page.rows.len());
         for row in &page.rows {
             let row = OutboxRow::of(row).map_err(|error| Ended::Database(error.into()))?;
+            if quarantine.keeps(&row) {
+                quarantine.passed(row.seq);
+                continue;
+            }
             let Some(route) = self.routes.get(row.topic) else {
-                let reason = format!("row {} is for topic {}, which topics.yaml does not have", row.seq, row.topic);
-                return Ok((routed, Some(reason)));
+                quarantine.refuse(&row, Why::TopicNumberUnknown);
+                continue;
             };
             let Some(headers) = headers(row.headers) else {
-                let reason = format!("row {} has headers that can't be read", row.seq);
-                return Ok((routed, Some(reason)));
+                quarantine.refuse(&row, Why::HeadersUnreadable);
+                continue;
             };
             routed.push(Routed::new(row, route, headers));
         }
-        Ok((routed, None))
+        Ok(routed)
     }
 
-    /// Hands one record over, waiting for room.
-    async fn send(&self, record: &Outgoing<'_>, number: usize, seq: i64) -> Result<(), Ended> {
+    /// Puts rows that are to be kept from Kafka into quarantine.
+    async fn keep(&self, quarantine: &mut Quarantine) -> Result<(), Ended> {
+        match quarantine.commit().await {
+            // What was handed over before is waited for, so that it is not sent again and again.
+            Err(Ended::Blocked(reason)) => Err(self.settle().await.unwrap_or(Ended::Blocked(reason))),
+            kept => kept,
+        }
+    }
+
+    /// Hands one record over, waiting for room. Gives the refusal where the broker would never take it.
+    async fn send(&self, record: &Outgoing<'_>, number: usize) -> Result<Option<Refusal>, Ended> {
         if let Some(transactions) = self.transactions {
             transactions.count()?;
         }
         loop {
             match self.producer.send(record, number) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(None),
                 Err(SendError::Full) => {}
-                Err(SendError::Refused(refusal)) => {
-                    return Err(self.blocked(format!("row {seq} is refused: {}", refusal.name())).await);
-                }
+                Err(SendError::Refused(refusal)) => return Ok(Some(refusal)),
                 Err(SendError::Fatal(error)) => return Err(self.failure().unwrap_or_else(|| Ended::Failed(error.to_string()))),
             }
             // Full is common in a backlog; whoever waits longest is told first.
@@ -308,14 +356,6 @@ impl Publisher<'_> {
             if self.stop.is_cancelled() {
                 return Err(self.drain().await);
             }
-        }
-    }
-
-    /// Waits for what stands before the row that can't be sent, so that it is not sent again and again.
-    async fn blocked(&self, reason: String) -> Ended {
-        match self.settle().await {
-            Some(ended) => ended,
-            None => Ended::Blocked(reason),
         }
     }
 

@@ -43,9 +43,6 @@ impl DatabaseClock {
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) rows: Vec<Row>,
-    /// What was done before the batch that the page belongs to, and that batch.
-    pub(crate) done: Arc<Done>,
-    pub(crate) batch: Arc<BatchEnd>,
     /// The position when all rows are acknowledged.
     pub(crate) after: Position,
     /// It ends a batch that this reader has opened: all that an earlier reader can have read stands before its end.
@@ -77,6 +74,21 @@ impl<'a> OutboxRow<'a> {
             key: row.try_get(4)?,
             headers: row.try_get::<_, Option<&[u8]>>(5)?.unwrap_or_default(),
             payload: row.try_get(6)?,
+        })
+    }
+
+    /// Takes a row of `read_released.sql` apart.
+    ///
+    /// # Errors
+    /// When a column is not what the migration says.
+    pub(crate) fn of_quarantine(row: &'a Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            seq: row.try_get(0)?,
+            recorded_at: row.try_get(1)?,
+            topic: row.try_get(2)?,
+            key: row.try_get(3)?,
+            headers: row.try_get::<_, Option<&[u8]>>(4)?.unwrap_or_default(),
+            payload: row.try_get(5)?,
         })
     }
 }
@@ -169,7 +181,7 @@ impl Reader {
         let largest = rows.iter().map(Row::raw_size_bytes).max().unwrap_or(1).max(1);
         self.page_rows = (PAGE_BYTES / largest).clamp(PAGE_ROWS_MIN.min(self.rows_max), self.rows_max);
         let passes_predecessors = self.opened && after.batch.is_none();
-        Ok(Page { rows, done: Arc::clone(done), batch: Arc::clone(batch), after, passes_predecessors, clock: self.clock })
+        Ok(Page { rows, after, passes_predecessors, clock: self.clock })
     }
 }
 

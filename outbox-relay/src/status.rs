@@ -2,7 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use idempo_clock::SharedClock;
 use idempo_runtime::Condition;
+use jiff::Timestamp;
 
 use crate::metrics::Metrics;
 
@@ -17,6 +19,8 @@ pub(crate) enum State {
     Starting,
     /// This process relays.
     Relaying,
+    /// This process has the lease, and people have paused the outbox. Rows wait.
+    Paused,
     /// This process has the lease, and the brokers are away or don't acknowledge. Rows wait.
     BrokerAway,
     /// This process has the lease, and stands before something that only people can mend. Rows wait.
@@ -28,7 +32,7 @@ pub(crate) enum State {
 
 impl State {
     /// Every state's name, for the metric.
-    pub(crate) const NAMES: [&str; 6] = ["connecting", "standby", "starting", "relaying", "broker_away", "blocked"];
+    pub(crate) const NAMES: [&str; 7] = ["connecting", "standby", "starting", "relaying", "paused", "broker_away", "blocked"];
 
     pub(crate) const fn name(&self) -> &'static str {
         match self {
@@ -36,6 +40,7 @@ impl State {
             Self::Standby => "standby",
             Self::Starting => "starting",
             Self::Relaying => "relaying",
+            Self::Paused => "paused",
             Self::BrokerAway => "broker_away",
             Self::Blocked { .. } => "blocked",
         }
@@ -50,13 +55,16 @@ impl State {
 pub(crate) struct Status {
     name: String,
     state: Mutex<State>,
+    last_error: Mutex<Option<(String, Timestamp)>>,
+    clock: SharedClock,
     condition: Condition,
     metrics: Metrics,
 }
 
 impl Status {
-    pub(crate) fn new(name: &str, condition: Condition, metrics: Metrics) -> Self {
-        let status = Self { name: name.to_owned(), state: Mutex::new(State::Connecting), condition, metrics };
+    pub(crate) fn new(name: &str, condition: Condition, clock: SharedClock, metrics: Metrics) -> Self {
+        let (state, last_error) = (Mutex::new(State::Connecting), Mutex::new(None));
+        let status = Self { name: name.to_owned(), state, last_error, clock, condition, metrics };
         status.metrics.state(&State::Connecting);
         status
     }
@@ -73,13 +81,15 @@ impl Status {
         let outbox = self.name.as_str();
         match &state {
             State::Blocked { reason } => {
-                tracing::error!(outbox, reason, "the outbox is blocked: nothing of it is relayed until this is mended")
+                tracing::error!(outbox, reason, "the outbox is blocked: nothing of it is relayed until this is mended");
+                self.went_wrong(reason);
             }
             State::BrokerAway => tracing::warn!(outbox, "the brokers are away: rows wait"),
             _ => tracing::info!(outbox, state = state.name(), "the outbox's state has changed"),
         }
         match &state {
-            State::Standby | State::Relaying => self.condition.met(),
+            // Who paused it wants it so, and must be able to reach us to resume it.
+            State::Standby | State::Relaying | State::Paused => self.condition.met(),
             State::Blocked { reason } => self.condition.unmet(format!("blocked: {reason}")),
             State::Connecting | State::Starting | State::BrokerAway => self.condition.unmet(state.name()),
         }
@@ -88,10 +98,21 @@ impl Status {
 
     /// A producer has started. Where the outbox was blocked, only time can tell whether it still is.
     pub(crate) fn relaying_unless_blocked(&self) {
-        let blocked = matches!(&*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Blocked { .. });
-        if !blocked {
+        let stays = matches!(&*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Blocked { .. });
+        if !stays {
             self.set(State::Relaying);
         }
+    }
+
+    /// Something went wrong, for who asks later.
+    pub(crate) fn went_wrong(&self, what: impl Into<String>) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some((what.into(), self.clock.now()));
+    }
+
+    /// The state, and what went wrong last and when.
+    pub(crate) fn told(&self) -> (State, Option<(String, Timestamp)>) {
+        let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (self.state.lock().unwrap_or_else(PoisonError::into_inner).clone(), last_error)
     }
 
     pub(crate) fn is_leader(&self) -> bool {

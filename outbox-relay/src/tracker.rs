@@ -76,6 +76,8 @@ struct State {
     /// The first page that is not committed; without transactions there is none.
     uncommitted: usize,
     failure: Option<Failure>,
+    /// Rows of refused requests.
+    refused: Vec<(i64, Refusal)>,
     progressed_at: Instant,
     closed: bool,
 }
@@ -95,6 +97,7 @@ impl Tracker {
             pages: VecDeque::new(),
             uncommitted: if transactional { 0 } else { usize::MAX },
             failure: None,
+            refused: Vec::new(),
             progressed_at: Instant::now(),
             closed: false,
         };
@@ -140,11 +143,25 @@ impl Tracker {
             }
             Delivery::Purged => Failure::Lost("thrown away".to_owned()),
             Delivery::Failed(code) => Failure::Lost(code.to_string()),
-            Delivery::Refused(refusal) => Failure::Refused { seq: sent.page.rows.get(row).map_or(0, |row| row.seq), refusal },
+            Delivery::Refused(refusal) => {
+                let seq = sent.page.rows.get(row).map_or(0, |row| row.seq);
+                state.refused.push((seq, refusal));
+                Failure::Refused { seq, refusal }
+            }
         };
         // Of several only the first says why: the others follow from it.
         state.failure.get_or_insert(failure);
         self.progress.notify_one();
+    }
+
+    /// The rows of the requests that the broker has refused so far.
+    pub(crate) fn refused(&self) -> Vec<(i64, Refusal)> {
+        self.lock().refused.clone()
+    }
+
+    /// A row is not sent: it is in quarantine.
+    pub(crate) fn quarantined(&self, number: usize) {
+        self.told(number, Delivery::Acknowledged { offset: None });
     }
 
     /// A row need not be sent: it was found in Kafka.

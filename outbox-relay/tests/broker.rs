@@ -43,21 +43,23 @@ async fn rows_wait_while_the_brokers_are_away_and_go_when_they_are_back() {
     stage.relayed(&session).await;
     let report = check(&stage, &session).await;
     assert_eq!(report, Report { committed: 100, arrived: 100, ..Report::default() });
+    let refused: i64 = session.client.query_one("SELECT count(*) FROM outbox.quarantine", &[]).await.expect("an answer").get(0);
+    assert_eq!(refused, 0, "brokers that are away refuse nothing");
     forwarding.abort();
 }
 
 #[tokio::test]
-async fn a_row_that_can_not_be_sent_stops_its_outbox_loudly_and_is_not_skipped() {
+async fn a_row_that_the_quarantine_has_no_room_for_stops_its_outbox_loudly_and_is_not_skipped() {
     let stage = Stage::new().await;
     let session = stage.session().await;
     write_some(&session, 1, 10).await;
     let poison = "INSERT INTO outbox.r0 (topic, key, payload) VALUES (99, gen_random_uuid(), '\\x01')";
     session.client.batch_execute(poison).await.expect("inserted");
     write_some(&session, 1, 10).await;
-    let relay = stage.relay("relay").start();
+    let relay = stage.relay("relay").with("quarantine_rows_max = 0").start();
     testing::eventually(LIMIT, "the outbox is blocked", async || relay.metric("idempo_outbox_dead") == Some(1.0)).await;
     let answer = relay.get("/readyz").expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("row 11 is for topic 99"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("row 11: it is for topic 99"), "{answer}");
     assert!(relay.log().contains("\"ERROR\""), "{}", relay.log());
     assert_eq!(dump(&stage.topic(), 12).await.len(), 10, "what stands before it is sent, once");
 

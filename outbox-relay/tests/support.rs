@@ -12,9 +12,13 @@ use idempo_devstack::testing::{self, Signal, TestDatabase};
 use idempo_kafka::{
     Bounds, Config, Copies, LogReader, LogRecord, ReadLimit, Stretch, TopicPartition, Visibility, ensure_topics, topic_specs,
 };
+use idempo_proto::ops::v1::relay_service_client::RelayServiceClient;
 use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
+
+/// A client of a relay's operations.
+pub(crate) type Operations = RelayServiceClient<tonic::transport::Channel>;
 
 /// The longest that anything here is waited for.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -50,7 +54,7 @@ impl Stage {
     }
 
     pub(crate) fn relay(&self, name: &str) -> RelayBuilder<'_> {
-        RelayBuilder { stage: self, name: name.to_owned(), brokers: testing::kafka_brokers(), extra: String::new() }
+        RelayBuilder { stage: self, name: name.to_owned(), brokers: testing::kafka_brokers(), extra: String::new(), exactly_once: "" }
     }
 
     /// Waits until the cursor says that everything is in Kafka.
@@ -93,11 +97,18 @@ pub(crate) struct RelayBuilder<'a> {
     name: String,
     brokers: String,
     extra: String,
+    exactly_once: &'static str,
 }
 
 impl RelayBuilder<'_> {
     pub(crate) fn brokers(mut self, brokers: &str) -> Self {
         self.brokers = brokers.to_owned();
+        self
+    }
+
+    /// The rows of these tests go in transactions.
+    pub(crate) fn exactly_once(mut self) -> Self {
+        self.exactly_once = "exactly_once = [\"economy-events\"]";
         self
     }
 
@@ -115,9 +126,10 @@ impl RelayBuilder<'_> {
         let url = testing::cluster().role_url(self.stage.database.name(), "idempo_relay");
         let toml = format!(
             "{extra}\n[platform]\nadmin_listen = \"127.0.0.1:0\"\n[platform.log]\nformat = \"json\"\n[kafka]\nbrokers = \"{brokers}\"\n\
-             [topics]\ncopies = \"local\"\nprefix = \"{prefix}\"\n\
+             [topics]\ncopies = \"local\"\nprefix = \"{prefix}\"\n{exactly_once}\n\
              [[outboxes]]\nname = \"test\"\n[outboxes.database]\nurl = \"{url}\"\napplication_name = \"{name}\"\n",
             extra = self.extra,
+            exactly_once = self.exactly_once,
             brokers = self.brokers,
             prefix = self.stage.prefix,
             name = self.name,
@@ -164,16 +176,24 @@ impl RelayProcess {
         std::fs::read_to_string(self.file.with_extension("log")).unwrap_or_default()
     }
 
-    /// The admin listener's address, once it is logged.
-    fn admin(&self) -> Option<SocketAddr> {
+    /// The address of a listener, once it is logged.
+    fn listener(&self, name: &str) -> Option<SocketAddr> {
         let log = self.log();
-        let line = log.lines().find(|line| line.contains("\"listening\"") && line.contains("\"name\":\"admin\""))?;
+        let name = format!("\"name\":\"{name}\"");
+        let line = log.lines().find(|line| line.contains("\"listening\"") && line.contains(&name))?;
         line.split_once("\"address\":\"")?.1.split('"').next()?.parse().ok()
+    }
+
+    /// A client of its operations.
+    pub(crate) async fn operations(&self) -> Operations {
+        testing::eventually(LIMIT, "the relay serves gRPC", async || self.listener("grpc").is_some()).await;
+        let address = self.listener("grpc").expect("an address");
+        RelayServiceClient::connect(format!("http://{address}")).await.expect("a connection")
     }
 
     /// Asks the admin listener; gives the whole answer.
     pub(crate) fn get(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(self.admin()?).ok()?;
+        let mut stream = TcpStream::connect(self.listener("admin")?).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();

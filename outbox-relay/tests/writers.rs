@@ -73,7 +73,7 @@ impl Writers {
     }
 }
 
-fn key_id(key: u64) -> Uuid {
+pub(crate) fn key_id(key: u64) -> Uuid {
     Uuid::from_u64_pair(0x0193_0000_0000_7000, 0x8000_0000_0000_0000 | key)
 }
 
@@ -134,6 +134,15 @@ pub(crate) async fn write_some(session: &Session, key: u64, rows: i64) {
     let sql = "INSERT INTO es.streams (stream_id, category, partition_key, version) VALUES ($1, 1, $1, 0) ON CONFLICT DO NOTHING";
     session.client.execute(sql, &[&id]).await.expect("a stream");
     insert(session, &[id], rows).await;
+}
+
+/// As many rows for each of many streams, committed at once.
+pub(crate) async fn write_many(session: &Session, streams: u64, rows_each: i64) {
+    let keys: Vec<Uuid> = (0..streams).map(key_id).collect();
+    let sql = "INSERT INTO es.streams (stream_id, category, partition_key, version) SELECT id, 1, id, 0 FROM unnest($1::uuid[]) AS k (id) \
+               ON CONFLICT DO NOTHING";
+    session.client.execute(sql, &[&keys]).await.expect("streams");
+    insert(session, &keys, rows_each).await;
 }
 
 async fn pause(rng: &mut ChaCha8Rng, micros_max: u64) {

@@ -13,9 +13,11 @@
 
 mod config;
 mod consumer;
+pub mod drill;
 mod error;
 mod log;
 mod partition;
+mod presence;
 mod producer;
 mod topics;
 mod transactions;
@@ -25,6 +27,7 @@ pub use consumer::{Assigned, Consumer, ConsumerConfig, Event, Events, PartitionS
 pub use error::{Error, Refusal};
 pub use log::{Bounds, LogReader, LogRecord, ReadEnd, ReadLimit, Stretch, Visibility};
 pub use partition::{murmur2, partition_of};
+pub use presence::missing_topics;
 pub use producer::{Delivery, Outgoing, Producer, ProducerConfig, SendError};
 pub use topics::{Copies, TopicSpec, ensure_topics, topic_specs, watermarks};
 pub use transactions::TransactionError;

@@ -30,13 +30,22 @@ pub struct ProducerConfig {
     pub queue_records_max: u32,
     /// The most bytes that are not yet acknowledged, in KiB.
     pub queue_kib_max: u32,
+    /// The most records of one request for one partition.
+    pub batch_records_max: u32,
     /// How requests are compressed: `none`, `lz4` or `zstd`.
     pub compression: String,
 }
 
 impl Default for ProducerConfig {
     fn default() -> Self {
-        Self { linger_us: 500, batch_bytes: 524_288, queue_records_max: 65_536, queue_kib_max: 65_536, compression: "lz4".to_owned() }
+        Self {
+            linger_us: 500,
+            batch_bytes: 524_288,
+            batch_records_max: 10_000,
+            queue_records_max: 65_536,
+            queue_kib_max: 65_536,
+            compression: "lz4".to_owned(),
+        }
     }
 }
 
@@ -247,7 +256,7 @@ pub(crate) fn client_config(kafka: &Config, config: &ProducerConfig) -> Result<C
         .set("max.in.flight.requests.per.connection", "5")
         .set("linger.ms", format!("{}.{:03}", linger_us / 1_000, linger_us % 1_000))
         .set("batch.size", config.batch_bytes.to_string())
-        .set("batch.num.messages", "10000")
+        .set("batch.num.messages", config.batch_records_max.to_string())
         .set("queue.buffering.max.messages", config.queue_records_max.to_string())
         .set("queue.buffering.max.kbytes", config.queue_kib_max.to_string())
         .set("retry.backoff.ms", "50")

@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::{Config, Error};
 
 /// The longest that one request about topics takes.
-const ADMIN_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const ADMIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a new topic is looked for until every broker knows it.
 const VERIFY_INTERVAL: Duration = Duration::from_millis(50);
 /// The most looks.

@@ -1,0 +1,6 @@
+-- Audit entries before id $1, newest first, $2 at most.
+SELECT a.id, a.at, a.caller, a.action, a.target, a.reason, a.outcome, a.detail
+FROM outbox.audit AS a
+WHERE a.id < $1::bigint
+ORDER BY a.id DESC
+LIMIT $2::bigint
