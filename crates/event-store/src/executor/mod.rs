@@ -272,7 +272,7 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
         let mut messages = Vec::new();
         let (mut closing, mut open) = (false, true);
         while open || !self.tasks.is_empty() || !self.pending.is_empty() {
-            let room = self.config.queue_commands_max.saturating_sub(self.pending.len() + self.expired.len()).min(SCAN_COMMANDS_MAX);
+            let room = self.room();
             tokio::select! {
                 () = shutdown.cancelled(), if !closing => {
                     // What is in the channel by now is still taken: `recv_many` gives 0 only when it is empty.
@@ -292,10 +292,26 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
                     }
                 }
             }
+            self.let_others_join().await;
             self.pump();
             if self.batches_in_flight > 0 {
                 fail::fail_point!(crate::failpoint::APPEND_IN_FLIGHT);
             }
+        }
+    }
+
+    /// How many more commands may be taken up at once.
+    fn room(&self) -> usize {
+        self.config.queue_commands_max.saturating_sub(self.pending.len() + self.expired.len()).min(SCAN_COMMANDS_MAX)
+    }
+
+    /// Lets callers that are ready have their turn before a batch is closed without them: those that were answered a moment ago send their
+    /// next commands then. Where nobody is ready this costs some microseconds.
+    async fn let_others_join(&mut self) {
+        tokio::task::yield_now().await;
+        for _ in 0..self.room() {
+            let Ok(message) = self.queue.try_recv() else { break };
+            self.admit(message);
         }
     }
 
