@@ -5,8 +5,9 @@ use idempo_decider::{Context, Decider, Decision, States};
 use idempo_event_store::{Applied, Category, DecodeError, Domain, IdempotencyKey, KeyOrigin, NoInline, Origin, StreamTarget, Submission};
 use idempo_ids::{Uuid, derive};
 use idempo_proto::event::v1::event_envelope::Data;
-use idempo_proto::event::v1::{Asset, FundsReceived};
+use idempo_proto::event::v1::{Asset, EventEnvelope, FundsReceived};
 use idempo_proto::wallet::v1::GrantFundsRequest;
+use prost::Message as _;
 
 /// The category of the streams.
 pub(crate) const ACCOUNTS: Category = Category { number: 1, name: "bench-account" };
@@ -84,13 +85,35 @@ pub(crate) fn account(n: u32) -> StreamTarget {
     ACCOUNTS.stream(derive(Uuid::nil(), "bench-owner", n))
 }
 
-/// The `n`-th command of a run that began at `millis`, for one account.
-pub(crate) fn command(millis: i64, n: u32, target: StreamTarget) -> Submission<i64> {
+/// An event as it is stored.
+pub(crate) fn envelope() -> Vec<u8> {
+    let id = |n: u8| Bytes::copy_from_slice(&[n; 16]);
+    let envelope = EventEnvelope {
+        event_id: id(1),
+        stream_id: id(2),
+        version: 1,
+        partition_key: id(3),
+        decided_at: Some(prost_types::Timestamp { seconds: 1_750_000_000, nanos: 0 }),
+        command_id: id(4),
+        correlation_id: id(5),
+        data: Some(Accounts.encode(&1)),
+        ..EventEnvelope::default()
+    };
+    envelope.encode_to_vec()
+}
+
+/// The `n`-th key of a run that began at `millis` since 1970: a UUIDv7.
+pub(crate) fn key(millis: i64, n: u32) -> Uuid {
     let mut time = [0_u8; 16];
     for (to, from) in time.iter_mut().zip(millis.to_be_bytes().iter().skip(2)) {
         *to = *from;
     }
-    let key = derive(Uuid::from_bytes(time), "bench-key", n);
+    derive(Uuid::from_bytes(time), "bench-key", n)
+}
+
+/// The `n`-th command of a run that began at `millis`, for one account.
+pub(crate) fn command(millis: i64, n: u32, target: StreamTarget) -> Submission<i64> {
+    let key = key(millis, n);
     let request = GrantFundsRequest {
         request_id: key.to_string(),
         wallet: format!("wallets/{}", target.partition_key),

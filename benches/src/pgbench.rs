@@ -11,10 +11,17 @@ pub(crate) struct Measured {
     pub(crate) rate: f64,
     /// The median of its transactions' latencies, in milliseconds.
     pub(crate) p50_ms: f64,
+    /// How many transactions there were.
+    pub(crate) transactions: u64,
 }
 
 /// Runs the insert with `clients` for `seconds` against the database at `url`.
-pub(crate) fn run(url: &str, clients: u32, seconds: u32, envelope_bytes: usize) -> anyhow::Result<Measured> {
+pub(crate) async fn run(url: &str, clients: u32, seconds: u32, envelope_bytes: usize) -> anyhow::Result<Measured> {
+    let url = url.to_owned();
+    tokio::task::spawn_blocking(move || run_blocking(&url, clients, seconds, envelope_bytes)).await?
+}
+
+fn run_blocking(url: &str, clients: u32, seconds: u32, envelope_bytes: usize) -> anyhow::Result<Measured> {
     let folder = std::env::temp_dir().join(format!("idempo-pgbench-{}-{clients}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let script = folder.join("insert.sql");
@@ -46,13 +53,13 @@ pub(crate) fn run(url: &str, clients: u32, seconds: u32, envelope_bytes: usize) 
     let text = String::from_utf8_lossy(&output.stdout);
     let rate =
         text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok()).context("pgbench printed no tps")?;
-    let p50_ms = median_ms(&folder)?;
+    let (p50_ms, transactions) = median_ms(&folder)?;
     std::fs::remove_dir_all(&folder)?;
-    Ok(Measured { rate, p50_ms })
+    Ok(Measured { rate, p50_ms, transactions })
 }
 
-/// The median of the third column (microseconds) of pgbench's transaction logs.
-fn median_ms(folder: &std::path::Path) -> anyhow::Result<f64> {
+/// The median of the third column (microseconds) of pgbench's transaction logs, and how many lines they have.
+fn median_ms(folder: &std::path::Path) -> anyhow::Result<(f64, u64)> {
     let mut latencies = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -63,5 +70,5 @@ fn median_ms(folder: &std::path::Path) -> anyhow::Result<f64> {
     }
     latencies.sort_unstable();
     let median = latencies.get(latencies.len() / 2).context("pgbench logged no transaction")?;
-    Ok(f64::from(*median) / 1_000.0)
+    Ok((f64::from(*median) / 1_000.0, u64::try_from(latencies.len())?))
 }

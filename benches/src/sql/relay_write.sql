@@ -1,0 +1,1 @@
+SELECT public.bench_write($1, $2, $3)
