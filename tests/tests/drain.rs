@@ -26,6 +26,7 @@ const DUE: &[(&str, &[&str])] = &[
             "the lease is lost, publishing has stopped",
         ],
     ),
+    ("the relays were killed", &["the backlog is too old: commands that can wait are refused"]),
     (
         "Kafka was stopped and started",
         &[
