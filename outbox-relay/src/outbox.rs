@@ -368,7 +368,7 @@ impl Outbox {
         }
         let transactional = self.transactional.load(Ordering::Relaxed);
         let tracker = Arc::new(Tracker::new(acked.clone(), self.metrics.clone(), self.shared.routes.slots(), transactional));
-        let producer = match self.start_producer(&quarantine.producer_config(), &tracker, transactional) {
+        let producer = match self.start_producer(&quarantine.next_producer(), &tracker, transactional) {
             Ok(producer) => Arc::new(producer),
             Err(error) => return Ended::Failed(error.to_string()),
         };
@@ -388,6 +388,7 @@ impl Outbox {
                 if let Err(error) = quarantine.load().await {
                     return Ended::Database(error);
                 }
+                quarantine.topics_are_gone(&found.missing);
                 let position = acked.borrow().position.clone();
                 self.publish(life, position, found, quarantine, cancel).await
             }
@@ -398,6 +399,10 @@ impl Outbox {
         }
         match ended {
             Ended::Refused | Ended::Failed(_) => self.judge(ended, &tracker, quarantine).await,
+            Ended::Cleared => {
+                quarantine.clear_suspects();
+                Ended::Cleared
+            }
             ended => ended,
         }
     }

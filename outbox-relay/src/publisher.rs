@@ -11,6 +11,7 @@ use uuid::fmt::Hyphenated;
 
 use crate::lease::Fence;
 use crate::metrics::Metrics;
+use crate::position::Position;
 use crate::quarantine::drain::Bounds;
 use crate::quarantine::{Quarantine, Why};
 use crate::readback::Found;
@@ -186,7 +187,6 @@ impl<'a> Routed<'a> {
 impl Publisher<'_> {
     /// Sends pages until there are no more, but for rows that were `found` in Kafka or are kept in quarantine, and waits for what is under way then.
     pub(crate) async fn publish(&self, pages: &mut mpsc::Receiver<Page>, mut found: Found, quarantine: &mut Quarantine) -> Ended {
-        let is_careful = quarantine.is_careful();
         loop {
             let is_due = tokio::select! {
                 page = pages.recv() => match page {
@@ -194,9 +194,6 @@ impl Publisher<'_> {
                     Some(page) => {
                         if let Err(ended) = self.send_page(&page, &mut found, quarantine).await {
                             return ended;
-                        }
-                        if is_careful && !quarantine.is_careful() {
-                            return self.settle().await.unwrap_or(Ended::Cleared);
                         }
                         self.transactions.is_some_and(Transactions::paged)
                     }
@@ -212,6 +209,13 @@ impl Publisher<'_> {
             };
             if let Some(ended) = self.failure() {
                 return ended;
+            }
+            if quarantine.is_past_suspects() {
+                match self.settle().await {
+                    Some(ended) => return ended,
+                    None if self.tracker.is_idle() => return Ended::Cleared,
+                    None => {}
+                }
             }
             if let Some(transactions) = self.transactions
                 && is_due
@@ -259,14 +263,27 @@ impl Publisher<'_> {
     }
 
     async fn send_page(&self, page: &Page, found: &mut Found, quarantine: &mut Quarantine) -> Result<(), Ended> {
-        let routed = self.route(page, quarantine)?;
+        let mut routed = self.route(page, quarantine)?;
         // Committed before the position can pass any row of the page.
-        self.keep(quarantine).await?;
+        let blocked = match quarantine.commit().await {
+            Ok(()) => None,
+            Err(Ended::Blocked(reason)) => Some(reason),
+            Err(ended) => return Err(ended),
+        };
+        if blocked.is_some() {
+            let first = quarantine.first_without_room();
+            routed.retain(|routed| routed.row.seq < first);
+        }
         if self.transactions.is_none() && routed.iter().any(|routed| routed.route.exactly_once) {
             return Err(self.settle().await.unwrap_or(Ended::NeedsTransactions));
         }
         let rows: Vec<SentRow> = routed.iter().map(Routed::departing).collect();
-        let (after, passes_predecessors) = (page.after.clone(), page.passes_predecessors);
+        let (after, passes_predecessors) = match (&blocked, rows.last()) {
+            (None, _) => (page.after.clone(), page.passes_predecessors),
+            // What stands before the row that there is no room for is sent and counts; the row is met again at the head of the next page.
+            (Some(_), Some(last)) => (Position::within(&page.done, &page.batch, last.seq), false),
+            (Some(reason), None) => return Err(self.settle().await.unwrap_or(Ended::Blocked(reason.clone()))),
+        };
         let first = self.tracker.begin(Departing { rows, after, passes_predecessors, clock: page.clock, _span: span_of(&routed) });
         let (mut skipped, mut has_refused) = (0, false);
         for (at, routed) in routed.iter().enumerate() {
@@ -299,7 +316,10 @@ impl Publisher<'_> {
         if !routed.is_empty() {
             fail::fail_point!(crate::failpoint::RELAY_HANDED_OVER);
         }
-        Ok(())
+        match blocked {
+            None => Ok(()),
+            Some(reason) => Err(self.settle().await.unwrap_or(Ended::Blocked(reason))),
+        }
     }
 
     /// Finds where each row goes. What can't go anywhere, or not yet, is for the quarantine.

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::{Duration, Instant};
 
-use idempo_kafka::{Bounds, LogReader, LogRecord, ReadEnd, ReadLimit, Visibility};
+use idempo_kafka::{Bounds, LogReader, LogRecord, ReadEnd, ReadLimit, TopicPartition, Visibility, missing_topics};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use crate::routes::{Routes, Slot};
@@ -39,6 +39,8 @@ pub(crate) struct Found {
     hashing: Hashing,
     /// How often each was found.
     records: HashMap<u128, u32>,
+    /// The numbers of topics that the cluster does not have.
+    pub(crate) missing: Vec<i16>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -116,6 +118,8 @@ pub(crate) struct Logs<'a> {
     kafka: &'a idempo_kafka::Config,
     routes: &'a Routes,
     bounds: Vec<Bounds>,
+    /// The numbers of topics that the cluster does not have.
+    missing: Vec<i16>,
 }
 
 impl<'a> Logs<'a> {
@@ -128,8 +132,11 @@ impl<'a> Logs<'a> {
         let reader = LogReader::new(kafka, Visibility::Uncommitted)?;
         let mut looks = 0;
         loop {
-            let bounds = reader.bounds(routes.partitions(), BOUNDS_TIMEOUT).await?;
-            let Some(lost) = tails.lost(&bounds) else { return Ok(Self { kafka, routes, bounds }) };
+            let (bounds, missing) = match reader.bounds(routes.partitions(), BOUNDS_TIMEOUT).await {
+                Ok(bounds) => (bounds, Vec::new()),
+                Err(error) => bounds_of_others(kafka, routes, tails, &reader, error).await?,
+            };
+            let Some(lost) = tails.lost(&bounds) else { return Ok(Self { kafka, routes, bounds, missing }) };
             looks += 1;
             if looks >= LOST_LOOKS {
                 return Err(Failure::Lost(describe(lost, routes)));
@@ -149,7 +156,7 @@ impl<'a> Logs<'a> {
     /// [`Failure::Kafka`].
     pub(crate) async fn read(&self, tails: &Tails, guarantee: Guarantee) -> Result<(Found, ReadEnd), Failure> {
         let (slots, stretches): (Vec<Slot>, Vec<_>) = tails.stretches(&self.bounds, self.routes).into_iter().unzip();
-        let found = Found { hashing: Hashing::new(), records: HashMap::new() };
+        let found = Found { hashing: Hashing::new(), records: HashMap::new(), missing: self.missing.clone() };
         if stretches.is_empty() {
             return Ok((found, ReadEnd { records: 0, complete: true }));
         }
@@ -181,6 +188,41 @@ impl<'a> Logs<'a> {
             tokio::time::sleep(STABLE_PAUSE).await;
         }
     }
+}
+
+/// The bounds where topics are gone. Their logs seem to end where they were last seen to, so that nothing is looked for in them: what they had can't be
+/// asked for, and their rows are for the quarantine. When such a topic is made anew, it is found to lack what was acknowledged.
+///
+/// # Errors
+/// `error`, where no topic is gone; [`Failure::Kafka`].
+async fn bounds_of_others(
+    kafka: &idempo_kafka::Config,
+    routes: &Routes,
+    tails: &Tails,
+    reader: &LogReader,
+    error: idempo_kafka::Error,
+) -> Result<(Vec<Bounds>, Vec<i16>), Failure> {
+    let mut topics: Vec<String> = routes.partitions().iter().map(|partition| partition.topic.to_string()).collect();
+    topics.dedup();
+    let missing = missing_topics(kafka, &topics).await?;
+    if missing.is_empty() {
+        return Err(error.into());
+    }
+    let is_missing = |partition: &TopicPartition| missing.iter().any(|topic| **topic == *partition.topic);
+    let others: Vec<TopicPartition> = routes.partitions().iter().filter(|partition| !is_missing(partition)).cloned().collect();
+    let mut found = reader.bounds(&others, BOUNDS_TIMEOUT).await?.into_iter();
+    let (mut bounds, mut numbers) = (Vec::with_capacity(routes.slots()), Vec::new());
+    for (slot, partition) in (0..).zip(routes.partitions()) {
+        if is_missing(partition) {
+            let end = tails.open(slot).unwrap_or(0);
+            bounds.push(Bounds { start: end, end });
+            numbers.extend(routes.place(slot).map(|(number, _)| number));
+        } else {
+            bounds.extend(found.next());
+        }
+    }
+    numbers.dedup();
+    Ok((bounds, numbers))
 }
 
 fn describe(lost: Lost, routes: &Routes) -> String {

@@ -43,6 +43,9 @@ impl DatabaseClock {
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) rows: Vec<Row>,
+    /// What was done before the batch that the page belongs to, and that batch.
+    pub(crate) done: Arc<Done>,
+    pub(crate) batch: Arc<BatchEnd>,
     /// The position when all rows are acknowledged.
     pub(crate) after: Position,
     /// It ends a batch that this reader has opened: all that an earlier reader can have read stands before its end.
@@ -181,7 +184,7 @@ impl Reader {
         let largest = rows.iter().map(Row::raw_size_bytes).max().unwrap_or(1).max(1);
         self.page_rows = (PAGE_BYTES / largest).clamp(PAGE_ROWS_MIN.min(self.rows_max), self.rows_max);
         let passes_predecessors = self.opened && after.batch.is_none();
-        Ok(Page { rows, after, passes_predecessors, clock: self.clock })
+        Ok(Page { rows, done: Arc::clone(done), batch: Arc::clone(batch), after, passes_predecessors, clock: self.clock })
     }
 }
 

@@ -91,7 +91,9 @@ impl Status {
             // Who paused it wants it so, and must be able to reach us to resume it.
             State::Standby | State::Relaying | State::Paused => self.condition.met(),
             State::Blocked { reason } => self.condition.unmet(format!("blocked: {reason}")),
-            State::Connecting | State::Starting | State::BrokerAway => self.condition.unmet(state.name()),
+            // A stand-by that takes over is as able to work as it was; if it is not, that is the next state.
+            State::Starting => {}
+            State::Connecting | State::BrokerAway => self.condition.unmet(state.name()),
         }
         self.metrics.state(&state);
     }

@@ -105,6 +105,11 @@ impl Tails {
         &self.left
     }
 
+    /// Where the open stretch of a slot begins.
+    pub(crate) fn open(&self, slot: Slot) -> Option<i64> {
+        self.open.get(usize::from(slot)).copied().flatten()
+    }
+
     /// Partitions without a tail get the ends of their logs. Tells whether there were any.
     pub(crate) fn begin_missing(&mut self, bounds: &[Bounds]) -> bool {
         let mut begun = false;

@@ -56,7 +56,7 @@ use crate::reader::OutboxRow;
 
 /// How long all rows of a topic are taken for refused when one was, because the topic is gone or closed to us.
 const TOPIC_REFUSED: Duration = Duration::from_secs(30);
-/// The most rows that are handed over one by one before suspects that did not turn up are forgotten.
+/// The most rows that a producer hands over one by one while it waits for suspects to turn up.
 const CAREFUL_ROWS_MAX: u64 = 200_000;
 /// How soon released rows are tried again when there was no room to send them.
 const DRAIN_RETRY: Duration = Duration::from_secs(1);
@@ -140,13 +140,19 @@ pub(crate) struct Quarantine {
     /// Keys with rows that wait, and the lowest number of those.
     blocked: HashMap<Uuid, i64>,
     waiting: u64,
+    /// The first row that there was no room for.
+    without_room: i64,
     /// Rows that go there next.
     pending: Vec<Kept>,
     /// When released rows are to be sent.
     drain_at: Option<Instant>,
     /// Rows that were in a refused request.
     suspects: HashSet<i64>,
-    /// Rows handed over since there are suspects.
+    /// Those that this producer has not met yet.
+    unmet: HashSet<i64>,
+    /// Whether this producer sends one record in each request.
+    is_careful: bool,
+    /// Rows that this producer has handed over, if it is careful.
     watched: u64,
     /// Topics of which a row was refused for the topic's sake, and when.
     topics: HashMap<i16, (Why, Instant)>,
@@ -179,9 +185,12 @@ impl Quarantine {
             known: HashSet::new(),
             blocked: HashMap::new(),
             waiting: 0,
+            without_room: 0,
             pending: Vec::new(),
             drain_at: None,
             suspects: HashSet::new(),
+            unmet: HashSet::new(),
+            is_careful: false,
             watched: 0,
             topics: HashMap::new(),
         }
@@ -241,6 +250,12 @@ impl Quarantine {
         true
     }
 
+    /// The cluster does not have these topics.
+    pub(crate) fn topics_are_gone(&mut self, numbers: &[i16]) {
+        let now = Instant::now();
+        self.topics.extend(numbers.iter().map(|number| (*number, (Why::Refused(Refusal::UnknownTopic), now))));
+    }
+
     /// This row can't be sent. It goes to the quarantine with the next [`Self::commit`].
     pub(crate) fn refuse(&mut self, row: &OutboxRow<'_>, why: Why) {
         let in_order = in_order(row.topic);
@@ -266,6 +281,7 @@ impl Quarantine {
         if self.waiting.saturating_add(added) > self.rows_max {
             let first = self.pending.iter().find(|kept| !matches!(kept.why, Why::Behind(_))).or(self.pending.first());
             let reason = first.map_or(String::new(), |kept| format!(": row {}: {}", kept.seq, kept.why.reason(kept.topic)));
+            self.without_room = self.pending.iter().map(|kept| kept.seq).min().unwrap_or(0);
             self.pending.clear();
             return Err(Ended::Blocked(format!("{} rows are in quarantine, and no more may be{reason}", self.waiting)));
         }
@@ -302,13 +318,11 @@ impl Quarantine {
 
     /// Rows were in a request that the broker refused. Where each record had a request of its own, the row is guilty, and is told.
     pub(crate) fn suspect(&mut self, refused: &[(i64, Refusal)]) -> Option<(i64, Refusal)> {
-        let was_careful = self.is_careful();
-        let guilty = refused.first().copied().filter(|_| was_careful);
+        let guilty = refused.first().copied().filter(|_| self.is_careful);
         if let Some((seq, _)) = guilty {
             self.suspects.remove(&seq);
         } else {
             self.suspects.extend(refused.iter().map(|(seq, _)| *seq));
-            self.watched = 0;
         }
         guilty
     }
@@ -328,26 +342,35 @@ impl Quarantine {
         self.commit().await
     }
 
-    /// Whether there are suspects: then each record is to have a request of its own.
-    pub(crate) fn is_careful(&self) -> bool {
-        !self.suspects.is_empty()
+    /// Whether this producer sends one record in each request, and has handed over all for whose sake it does.
+    pub(crate) fn is_past_suspects(&self) -> bool {
+        self.is_careful && (self.unmet.is_empty() || self.watched > CAREFUL_ROWS_MAX)
+    }
+
+    /// Everything that was handed over is acknowledged: nobody is under suspicion any more.
+    pub(crate) fn clear_suspects(&mut self) {
+        self.suspects.clear();
     }
 
     /// A row was handed over, or is kept.
     pub(crate) fn passed(&mut self, seq: i64) {
-        if self.suspects.is_empty() {
-            return;
-        }
-        self.suspects.remove(&seq);
-        self.watched += 1;
-        if self.watched > CAREFUL_ROWS_MAX {
-            self.suspects.clear();
+        if self.is_careful {
+            self.unmet.remove(&seq);
+            self.watched += 1;
         }
     }
 
-    /// The settings of the next producer.
-    pub(crate) fn producer_config(&self) -> ProducerConfig {
-        if self.is_careful() { careful(&self.producer) } else { self.producer.clone() }
+    /// The settings of the producer that begins now: careful, where there are suspects.
+    pub(crate) fn next_producer(&mut self) -> ProducerConfig {
+        self.is_careful = !self.suspects.is_empty();
+        self.unmet.clone_from(&self.suspects);
+        self.watched = 0;
+        if self.is_careful { careful(&self.producer) } else { self.producer.clone() }
+    }
+
+    /// The first row that there was no room for.
+    pub(crate) fn first_without_room(&self) -> i64 {
+        self.without_room
     }
 
     /// Waits until there is something to drain.
