@@ -75,6 +75,8 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         // That a setting of ours is experimental is known, and tested.
         RDKafkaLogLevel::Warning if facility.starts_with("CONFWARN") => tracing::debug!(facility, message, "librdkafka"),
+        // A successor asks again until what its predecessor left open is settled.
+        RDKafkaLogLevel::Warning if facility.starts_with("GETPID") => tracing::debug!(facility, message, "librdkafka"),
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => tracing::error!(facility, message, "librdkafka"),
         RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "librdkafka"),
         RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, message, "librdkafka"),

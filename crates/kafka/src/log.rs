@@ -248,6 +248,7 @@ impl<S> Reading<'_, S> {
             match self.consumer.poll(left.min(POLL_WAIT)) {
                 None => {}
                 Some(Ok(message)) => {
+                    // A partition that is read goes on being fetched until the round ends. (One that is paused would stay so in the next.)
                     let Some((number, stretch)) = open.get(&message.partition()) else { continue };
                     let offset = message.offset();
                     if offset < stretch.to {
@@ -256,26 +257,16 @@ impl<S> Reading<'_, S> {
                         self.room -= 1;
                     }
                     if offset + 1 >= stretch.to {
-                        self.close(&mut open, message.partition());
+                        open.remove(&message.partition());
                     }
                 }
                 // What follows is behind the end that was known before, or not committed.
-                Some(Err(KafkaError::PartitionEOF(partition))) => self.close(&mut open, partition),
+                Some(Err(KafkaError::PartitionEOF(partition))) => _ = open.remove(&partition),
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(fatal(error)),
                 Some(Err(error)) => tracing::debug!(%error, "a reader of the log reports an error"),
             }
         }
         Ok(true)
-    }
-
-    /// A stretch is read; nothing more of its partition is to be fetched.
-    fn close(&self, open: &mut BTreeMap<i32, &(usize, Stretch)>, partition: i32) {
-        let Some((_, stretch)) = open.remove(&partition) else { return };
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&stretch.partition.topic, partition);
-        if let Err(error) = self.consumer.pause(&list) {
-            tracing::debug!(%error, "a partition that is read could not be paused");
-        }
     }
 }
 

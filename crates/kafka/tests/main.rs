@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod consumer;
+mod log;
 mod producer;
 mod support;
 mod topics;
