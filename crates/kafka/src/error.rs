@@ -40,6 +40,12 @@ pub enum Error {
         /// Partitions that it must have.
         expected: usize,
     },
+    /// The brokers do not have the topic.
+    #[error("there is no topic {topic}")]
+    TopicMissing {
+        /// The topic's name.
+        topic: String,
+    },
     /// A topic could not be made.
     #[error("topic {topic} could not be made: {code}")]
     TopicRefused {
@@ -79,7 +85,11 @@ impl Classified for Error {
         match self {
             Self::Unavailable { .. } | Self::Fatal { .. } => Class::Unavailable,
             Self::Configuration { .. } | Self::ForbiddenProperty { .. } => Class::Invalid,
-            Self::Partitions { .. } | Self::TopicRefused { .. } | Self::OffsetOutOfRange { .. } | Self::Thread(_) => Class::Internal,
+            Self::Partitions { .. }
+            | Self::TopicMissing { .. }
+            | Self::TopicRefused { .. }
+            | Self::OffsetOutOfRange { .. }
+            | Self::Thread(_) => Class::Internal,
         }
     }
 
@@ -90,6 +100,7 @@ impl Classified for Error {
             Self::Configuration { .. } => "KAFKA_CONFIGURATION",
             Self::ForbiddenProperty { .. } => "KAFKA_PROPERTY_FORBIDDEN",
             Self::Partitions { .. } => "KAFKA_TOPIC_PARTITIONS",
+            Self::TopicMissing { .. } => "KAFKA_TOPIC_MISSING",
             Self::TopicRefused { .. } => "KAFKA_TOPIC_REFUSED",
             Self::OffsetOutOfRange { .. } => "KAFKA_OFFSET_OUT_OF_RANGE",
             Self::Thread(_) => "KAFKA_THREAD",

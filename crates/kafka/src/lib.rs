@@ -11,6 +11,7 @@
 //!
 //! What it does not do: decode values, retry handlers, or know a topic by name.
 
+pub mod by_hand;
 mod config;
 mod consumer;
 pub mod drill;
@@ -29,5 +30,5 @@ pub use log::{Bounds, LogReader, LogRecord, ReadEnd, ReadLimit, Stretch, Visibil
 pub use partition::{murmur2, partition_of};
 pub use presence::missing_topics;
 pub use producer::{Delivery, Outgoing, Producer, ProducerConfig, SendError};
-pub use topics::{Copies, TopicSpec, ensure_topics, topic_specs, watermarks};
+pub use topics::{Copies, TopicEnds, TopicSpec, ensure_topics, topic_specs, watermarks};
 pub use transactions::TransactionError;

@@ -1,5 +1,6 @@
 //! Topics are made as `topics.yaml` has them, and found to be so.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -142,24 +143,86 @@ const LEADERLESS_MAX: Duration = Duration::from_secs(5);
 /// The wait before a partition without a leader is asked again.
 const LEADERLESS_PAUSE: Duration = Duration::from_millis(50);
 
-/// The first kept offset and the offset of the next record, for each partition of a topic, in order: asked from the brokers now.
+/// The first kept offset and the offset of the next record, for each partition of a topic, in order: asked from the brokers now, by a client that is
+/// made for it. Whoever asks again and again keeps a [`TopicEnds`].
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Configuration`].
 pub async fn watermarks(config: &Config, topic: &str, partitions: i32) -> Result<Vec<(i64, i64)>, Error> {
-    let consumer: BaseConsumer =
-        config.client()?.create().map_err(|source| Error::Configuration { context: "creating a metadata client", source })?;
-    let consumer = Arc::new(consumer);
-    let began = Instant::now();
-    loop {
-        let (topic, consumer) = (topic.to_owned(), Arc::clone(&consumer));
-        let asked =
-            blocking(move || Ok((0..partitions).map(|partition| consumer.fetch_watermarks(&topic, partition, ADMIN_TIMEOUT)).collect()));
-        match asked.await? {
-            Ok(found) => return Ok(found),
-            Err(error) if is_leaderless(&error) && began.elapsed() < LEADERLESS_MAX => tokio::time::sleep(LEADERLESS_PAUSE).await,
-            Err(source) => return Err(Error::Unavailable { context: "reading watermarks", source }),
+    TopicEnds::new(config, topic, partitions)?.watermarks().await
+}
+
+/// Asks the brokers how it is with a topic, again and again by the same client.
+pub struct TopicEnds {
+    consumer: Arc<BaseConsumer>,
+    topic: String,
+    partitions: i32,
+}
+
+impl TopicEnds {
+    /// A client that asks for a topic that must have `partitions` partitions. It connects when it first asks.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`], [`Error::ForbiddenProperty`].
+    pub fn new(config: &Config, topic: &str, partitions: i32) -> Result<Self, Error> {
+        let consumer: BaseConsumer =
+            config.client()?.create().map_err(|source| Error::Configuration { context: "creating a metadata client", source })?;
+        Ok(Self { consumer: Arc::new(consumer), topic: topic.to_owned(), partitions })
+    }
+
+    /// The first kept offset and the offset of the next record, for each partition in order. Those above the number that the topic must have are not
+    /// asked for.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    ///
+    /// # Cancel safety
+    /// Safe: it only asks.
+    pub async fn watermarks(&self) -> Result<Vec<(i64, i64)>, Error> {
+        let began = Instant::now();
+        loop {
+            let (topic, consumer, partitions) = (self.topic.clone(), Arc::clone(&self.consumer), self.partitions);
+            let asked = blocking(move || {
+                Ok((0..partitions).map(|partition| consumer.fetch_watermarks(&topic, partition, ADMIN_TIMEOUT)).collect())
+            });
+            match asked.await? {
+                Ok(found) => return Ok(found),
+                Err(error) if is_leaderless(&error) && began.elapsed() < LEADERLESS_MAX => tokio::time::sleep(LEADERLESS_PAUSE).await,
+                Err(source) => return Err(Error::Unavailable { context: "reading watermarks", source }),
+            }
         }
+    }
+
+    /// Whether the topic is there, with the number of partitions that it must have.
+    ///
+    /// # Errors
+    /// [`Error::TopicMissing`], [`Error::Partitions`] where it is not so; [`Error::Unavailable`] where the brokers don't say.
+    ///
+    /// # Cancel safety
+    /// Safe: it only asks.
+    pub async fn check(&self) -> Result<(), Error> {
+        let (topic, consumer) = (self.topic.clone(), Arc::clone(&self.consumer));
+        let expected = usize::try_from(self.partitions).unwrap_or(0);
+        blocking(move || {
+            let unavailable = |source| Error::Unavailable { context: "reading a topic's metadata", source };
+            let metadata = consumer.fetch_metadata(Some(&topic), ADMIN_TIMEOUT).map_err(unavailable)?;
+            let found = metadata.topics().first();
+            match found.map(|found| (found.error().map(RDKafkaErrorCode::from), found.partitions().len())) {
+                None | Some((Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic), _)) => {
+                    Err(Error::TopicMissing { topic })
+                }
+                Some((Some(code), _)) => Err(unavailable(KafkaError::MetadataFetch(code))),
+                Some((None, found)) if found == expected => Ok(()),
+                Some((None, found)) => Err(Error::Partitions { topic, found, expected }),
+            }
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for TopicEnds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopicEnds").field("topic", &self.topic).field("partitions", &self.partitions).finish_non_exhaustive()
     }
 }
 

@@ -10,6 +10,8 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 
 /// The smallest field number of `EventEnvelope` that is an event's type. Below it are the fields of the envelope itself.
 const EVENT_TYPE_MIN: u32 = 100;
+/// The number of `EventEnvelope.event_id`.
+const EVENT_ID: u32 = 1;
 /// The number of `EventEnvelope.decided_at`.
 const DECIDED_AT: u32 = 5;
 
@@ -54,6 +56,8 @@ pub enum Undecodable {
 /// What is read of an envelope without decoding the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outline {
+    /// The event's id.
+    pub event_id: EventId,
     /// The type number of the data.
     pub event_type: u16,
     /// When the event was decided.
@@ -66,9 +70,10 @@ impl Outline {
     /// # Errors
     /// [`Undecodable`] where the bytes are no envelope with exactly one data field.
     pub fn read(envelope: &Bytes) -> Result<Self, Undecodable> {
-        let mut rest = envelope.clone();
+        let mut rest: &[u8] = envelope;
         let mut event_type = None;
         let mut decided_at = None;
+        let mut event_id = None;
         while rest.has_remaining() {
             let (field, wire_type) = decode_key(&mut rest).map_err(malformed)?;
             if wire_type != WireType::LengthDelimited {
@@ -76,17 +81,22 @@ impl Outline {
                 continue;
             }
             let length = decode_varint(&mut rest).map_err(malformed)?;
-            let length = usize::try_from(length).ok().filter(|length| *length <= rest.len());
-            let content = rest.split_to(length.ok_or_else(|| Undecodable::Malformed("cut off".to_owned()))?);
+            let parts = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
+            let (content, behind) = parts.ok_or_else(|| Undecodable::Malformed("cut off".to_owned()))?;
+            rest = behind;
             if field >= EVENT_TYPE_MIN && event_type.replace(field).is_some() {
                 return Err(Undecodable::Data);
+            }
+            if field == EVENT_ID {
+                event_id = EventId::from_slice(content).ok();
             }
             if field == DECIDED_AT {
                 decided_at = Some(prost_types::Timestamp::decode(content).map_err(malformed)?);
             }
         }
         let event_type = event_type.and_then(|field| u16::try_from(field).ok()).ok_or(Undecodable::Data)?;
-        Ok(Self { event_type, decided_at: timestamp(decided_at)? })
+        let event_id = event_id.ok_or(Undecodable::Field("event_id"))?;
+        Ok(Self { event_id, event_type, decided_at: timestamp(decided_at)? })
     }
 }
 
@@ -96,14 +106,14 @@ impl Event {
     /// # Errors
     /// [`Undecodable`] where anything is missing that every event has, or the data is of no type that this program knows.
     pub fn decode(envelope: &Bytes) -> Result<Self, Undecodable> {
-        let Outline { event_type, decided_at } = Outline::read(envelope)?;
+        let Outline { event_id, event_type, decided_at } = Outline::read(envelope)?;
         let envelope = EventEnvelope::decode(envelope.clone()).map_err(malformed)?;
         let id = |bytes: &Bytes, field| Uuid::from_slice(bytes).map_err(|_| Undecodable::Field(field));
         if envelope.version == 0 || i64::try_from(envelope.version).is_err() {
             return Err(Undecodable::Field("version"));
         }
         Ok(Self {
-            event_id: EventId::new(id(&envelope.event_id, "event_id")?),
+            event_id,
             stream_id: StreamId::new(id(&envelope.stream_id, "stream_id")?),
             version: envelope.version,
             partition_key: id(&envelope.partition_key, "partition_key")?,
@@ -152,7 +162,10 @@ mod tests {
     fn the_outline_says_what_the_event_says() {
         let event = Event::decode(&encoded(&envelope())).expect("an event");
         assert_eq!((event.event_type, event.version), (209, 7));
-        assert_eq!(Outline::read(&encoded(&envelope())), Ok(Outline { event_type: 209, decided_at: event.decided_at }));
+        assert_eq!(
+            Outline::read(&encoded(&envelope())),
+            Ok(Outline { event_id: event.event_id, event_type: 209, decided_at: event.decided_at })
+        );
     }
 
     #[test]

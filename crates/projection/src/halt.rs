@@ -1,6 +1,6 @@
 //! Why a partition stops: what only a person can mend.
 
-use idempo_ids::StreamId;
+use idempo_ids::{EventId, StreamId};
 
 use crate::event::Undecodable;
 use crate::projector::Malformed;
@@ -37,6 +37,49 @@ pub enum Cause {
         /// The version of the record.
         found: u64,
     },
+    /// Another event with that version is in the read model: the stream has two histories.
+    #[error("stream {stream} has event {known} as version {version} in the read model, and event {found} here")]
+    Conflict {
+        /// The stream.
+        stream: StreamId,
+        /// Its last version in the read model.
+        version: u64,
+        /// The event with that version in the read model.
+        known: EventId,
+        /// The event of the record.
+        found: EventId,
+    },
+    /// The event is of a stream that its type does not belong to.
+    #[error("stream {stream} is not the {category} stream of the event's partition key")]
+    Foreign {
+        /// The stream.
+        stream: StreamId,
+        /// The category of the streams that have events of this type.
+        category: &'static str,
+    },
+    /// The record's key is not its event's partition key.
+    #[error("the record's key is not the partition key of its event")]
+    Key,
+    /// The record is not in the partition of its key: somebody writes with another number of partitions, or another hash.
+    #[error("the record belongs to partition {expected} of {partitions}")]
+    Misplaced {
+        /// Where it belongs.
+        expected: i32,
+        /// The topic's partitions, as configured.
+        partitions: i32,
+    },
+    /// The topic has more partitions than it must have, and this is one of those.
+    #[error("the topic must have {partitions} partitions: where a key belongs depends on their number")]
+    Unexpected {
+        /// The topic's partitions, as configured.
+        partitions: i32,
+    },
+    /// The record before the position is another one than the read model has: the topic was made anew, or a broker has lost its end.
+    #[error("the record before this offset is not event {known}, which the read model has from there")]
+    LogReplaced {
+        /// The event that the read model has from there.
+        known: EventId,
+    },
     /// The read model refuses the rows.
     #[error("the read model refuses the rows: {0}")]
     Refused(String),
@@ -62,6 +105,12 @@ impl Cause {
             Self::UnknownType(_) => "UNKNOWN_EVENT_TYPE",
             Self::Malformed(_) => "MALFORMED_EVENT",
             Self::Gap { .. } => "VERSION_GAP",
+            Self::Conflict { .. } => "VERSION_CONFLICT",
+            Self::Foreign { .. } => "FOREIGN_STREAM",
+            Self::Key => "KEY_MISMATCH",
+            Self::Misplaced { .. } => "MISPLACED_RECORD",
+            Self::Unexpected { .. } => "UNEXPECTED_PARTITION",
+            Self::LogReplaced { .. } => "LOG_REPLACED",
             Self::Refused(_) => "READ_MODEL_REFUSED",
             Self::OffsetGone { .. } => "OFFSET_GONE",
             Self::Unreadable(_) => "PARTITION_UNREADABLE",

@@ -18,6 +18,7 @@
 //! What it does not do: rebuild a generation, or handle dead letters.
 
 mod batch;
+mod copy;
 mod event;
 pub mod failpoint;
 mod halt;
@@ -33,14 +34,15 @@ mod runtime;
 mod store;
 mod view;
 
-pub use batch::Entry;
+pub use batch::{Entry, Home};
+pub use copy::{CopyRows, Micros};
 pub use event::{Event, Outline, Undecodable};
 pub use halt::{Cause, Halt};
 pub use partition::{BATCH_RECORDS_MAX, Ended, Feed, Partition, run as run_partition};
 pub use postgres::{PostgresStore, Scope, Tables};
-pub use progress::{HEADS_FRESH_MS, Lag, PartitionState, Progress};
+pub use progress::{HEADS_FRESH_MS, Lag, PartitionState, Progress, Stopped, TopicFault};
 pub use projector::{Interest, Malformed, Projector};
 pub use reactor::{EffectId, EffectLog, Reactor};
 pub use runtime::{Error, Options, Projection};
-pub use store::{Batch, Checkpoint, Commit, Lease, Store, StoreError};
+pub use store::{Batch, Checkpoint, Commit, Lease, Store, StoreError, StreamEnd};
 pub use view::{Reached, View};

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use idempo_ids::StreamId;
+use idempo_ids::{EventId, StreamId};
 
-use crate::store::{Batch, Checkpoint, Commit, Lease, Store, StoreError};
+use crate::store::{Batch, Checkpoint, Commit, Lease, Store, StoreError, StreamEnd};
 
 /// A read model in memory.
 pub trait Model: Default + Clone + Send + Sync + 'static {
@@ -43,7 +43,8 @@ struct Inner<M> {
 #[derive(Debug, Default, Clone)]
 struct State<M> {
     model: M,
-    versions: BTreeMap<StreamId, u64>,
+    versions: BTreeMap<StreamId, StreamEnd>,
+    last_events: BTreeMap<i32, EventId>,
     checkpoints: BTreeMap<i32, Checkpoint>,
 }
 
@@ -102,15 +103,17 @@ impl<M: Model> Store for MemoryStore<M> {
 
     async fn acquire(&self, partition: i32) -> Result<Lease, StoreError> {
         self.call(|state| {
-            let never = Checkpoint { partition, epoch: 0, next_offset: 0, newest_at: None };
+            let never = Checkpoint { partition, epoch: 0, next_offset: 0, newest_at: None, stopped: None };
             let checkpoint = state.checkpoints.entry(partition).or_insert(never);
             checkpoint.epoch += 1;
-            Ok(Lease { epoch: checkpoint.epoch, next_offset: checkpoint.next_offset })
+            checkpoint.stopped = None;
+            let last_event = state.last_events.get(&partition).copied();
+            Ok(Lease { epoch: checkpoint.epoch, next_offset: checkpoint.next_offset, last_event })
         })
     }
 
-    async fn versions(&self, streams: &[StreamId]) -> Result<Vec<(StreamId, u64)>, StoreError> {
-        self.call(|state| Ok(streams.iter().filter_map(|id| state.versions.get(id).map(|version| (*id, *version))).collect()))
+    async fn versions(&self, streams: &[StreamId]) -> Result<Vec<StreamEnd>, StoreError> {
+        self.call(|state| Ok(streams.iter().filter_map(|id| state.versions.get(id).copied()).collect()))
     }
 
     async fn commit(&self, batch: &Batch<M::Writes>) -> Result<Commit, StoreError> {
@@ -124,12 +127,22 @@ impl<M: Model> Store for MemoryStore<M> {
             state.model.merge(&batch.writes).map_err(|reason| StoreError::Refused(reason.into()))?;
             checkpoint.next_offset = batch.to;
             checkpoint.newest_at = batch.newest_at.or(checkpoint.newest_at);
-            state.versions.extend(batch.versions.iter().copied());
+            state.versions.extend(batch.versions.iter().map(|end| (end.stream, *end)));
+            state.last_events.extend(batch.last_event.map(|event| (batch.partition, event)));
             Ok(Commit::Committed)
         })
     }
 
+    async fn note_stop(&self, partition: i32, epoch: i64, code: &str, _reason: &str) -> Result<(), StoreError> {
+        self.call(|state| {
+            if let Some(checkpoint) = state.checkpoints.get_mut(&partition).filter(|checkpoint| checkpoint.epoch == epoch) {
+                checkpoint.stopped = Some(code.to_owned());
+            }
+            Ok(())
+        })
+    }
+
     async fn checkpoints(&self) -> Result<Vec<Checkpoint>, StoreError> {
-        self.call(|state| Ok(state.checkpoints.values().copied().collect()))
+        self.call(|state| Ok(state.checkpoints.values().cloned().collect()))
     }
 }

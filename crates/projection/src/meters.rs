@@ -11,6 +11,8 @@ const RETRIES: &str = "idempo_projection_store_retries_total";
 const FENCED: &str = "idempo_projection_fenced_total";
 const STOPS: &str = "idempo_projection_stops_total";
 const STOPPED: &str = "idempo_projection_stopped_partitions";
+const STOPPED_AT: &str = "idempo_projection_stopped_at_offset";
+const TOPIC_FAULT: &str = "idempo_projection_topic_fault";
 const HEAD: &str = "idempo_projection_head";
 const POSITION: &str = "idempo_projection_position";
 const FRESHNESS: &str = "idempo_projection_freshness_seconds";
@@ -65,10 +67,23 @@ impl Meters {
         self.fenced.increment(1);
     }
 
-    pub(crate) fn halted(&self, reason: &'static str) {
+    #[expect(clippy::cast_precision_loss, reason = "an offset above 2^53 would be shown rounded, and nothing is decided by it")]
+    pub(crate) fn halted(&self, topic: &str, partition: i32, offset: i64, reason: &'static str) {
         let mut labels = self.labels.clone();
         labels.push(Label::from_static_parts("reason", reason));
-        counter!(STOPS, labels).increment(1);
+        counter!(STOPS, labels.clone()).increment(1);
+        labels.push(Label::new("topic", topic.to_owned()));
+        labels.push(Label::new("partition", partition.to_string()));
+        gauge!(STOPPED_AT, labels).set(offset as f64);
+    }
+
+    /// What was wrong with the topic, and what is.
+    pub(crate) fn topic_fault(&self, before: Option<&'static str>, after: Option<&'static str>) {
+        for (code, value) in before.map(|code| (code, 0.0)).into_iter().chain(after.map(|code| (code, 1.0))) {
+            let mut labels = self.labels.clone();
+            labels.push(Label::from_static_parts("reason", code));
+            gauge!(TOPIC_FAULT, labels).set(value);
+        }
     }
 
     pub(crate) fn stopped(&self, partitions: usize) {
@@ -116,6 +131,12 @@ fn describe() {
     );
     describe_counter!(STOPS, Unit::Count, "Times a partition stopped, by reason");
     describe_gauge!(STOPPED, Unit::Count, "Partitions of this process that have stopped and wait for a person");
+    describe_gauge!(STOPPED_AT, Unit::Count, "Offset that a partition last stopped before in this process, by reason, topic and partition");
+    describe_gauge!(
+        TOPIC_FAULT,
+        Unit::Count,
+        "1 while the topic is missing or has another number of partitions than it must have, by reason"
+    );
     describe_gauge!(HEAD, Unit::Count, "Offset of the next record to be written, by partition");
     describe_gauge!(POSITION, Unit::Count, "Offset of the first record that is not in the read model, by partition");
     describe_gauge!(FRESHNESS, Unit::Seconds, "Age of the newest event in the read model while some are missing, else 0");

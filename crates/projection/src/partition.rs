@@ -5,22 +5,29 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idempo_ids::StreamId;
+use idempo_ids::{EventId, StreamId};
 use lru::LruCache;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info_span};
 
-use crate::batch::{Decoded, Entry, Folded};
+use crate::batch::{Decoded, Entry, Folded, Home, Version};
+use crate::event::Outline;
 use crate::halt::{Cause, Halt};
 use crate::patience::{chain, patiently};
-
 use crate::progress::Progress;
 use crate::projector::Projector;
-use crate::store::{Batch, Commit, Lease, Store, StoreError};
+use crate::store::{Batch, Commit, Lease, Store, StoreError, StreamEnd};
 
 /// The most records of a batch.
-pub const BATCH_RECORDS_MAX: usize = 2_000;
+pub const BATCH_RECORDS_MAX: usize = 8_192;
+/// How long a batch is filled while more than another one is behind it. Without such a backlog nothing is waited for.
+const FILL_MAX: Duration = Duration::from_millis(50);
+/// A batch of so many records is large: of those only some are made and written at once in a process, as [`LARGE_AT_ONCE`] says. More would wait
+/// for the same cores and rows, with their memory. Smaller batches never wait for large ones.
+const LARGE_RECORDS_MIN: usize = 1_024;
+/// How many large batches a process has under way.
+pub(crate) const LARGE_AT_ONCE: usize = 4;
 /// The most streams whose versions a partition's task keeps; those of others are asked of the store.
 const STREAMS_KEPT_MAX: usize = 16_384;
 /// The most commands a batch's span is linked to.
@@ -64,7 +71,8 @@ where
     let mut task = Task::<S> {
         seen: LruCache::unbounded(),
         next_offset: partition.lease.next_offset,
-        fence: partition.progress.held(partition.number, partition.lease),
+        known: partition.lease.last_event,
+        fence: partition.progress.held(partition.home.partition, partition.lease),
         partition,
         cancel,
     };
@@ -72,20 +80,17 @@ where
     match ended {
         Ok(ended) => {
             if ended == Ended::Fenced {
-                tracing::info!(projection = P::NAME, partition = task.partition.number, "the partition is given up: its lease is void");
-                task.partition.progress.fenced(task.partition.number);
+                tracing::info!(
+                    projection = P::NAME,
+                    partition = task.partition.home.partition,
+                    "the partition is given up: its lease is void"
+                );
+                task.partition.progress.fenced(task.partition.home.partition);
             }
             ended
         }
         Err(halt) => {
-            let Partition { number, topic, progress, .. } = &task.partition;
-            let (offset, reason, code) = (halt.offset, halt.cause.to_string(), halt.cause.code());
-            tracing::error!(projection = P::NAME, %topic, partition = number, offset, code, reason, "the partition has stopped");
-            progress.halted(*number, halt);
-            tokio::select! {
-                () = task.cancel.cancelled() => {}
-                () = tell_head(progress, *number, &feed) => {}
-            }
+            task.halt::<P, F>(halt, &feed).await;
             Ended::Revoked
         }
     }
@@ -99,8 +104,8 @@ pub struct Partition<S> {
     pub progress: Arc<Progress>,
     /// Its topic.
     pub topic: Arc<str>,
-    /// Its number.
-    pub number: i32,
+    /// Its number, and how many there are.
+    pub home: Home,
     /// The lease, under which everything is committed. The feed begins at its offset.
     pub lease: Lease,
 }
@@ -109,8 +114,10 @@ struct Task<S> {
     partition: Partition<S>,
     /// Everything before it is in the store.
     next_offset: i64,
+    /// The event in the record before the offset of the lease, until that was read again.
+    known: Option<EventId>,
     /// The last version of streams, as it is in the store.
-    seen: LruCache<StreamId, u64>,
+    seen: LruCache<StreamId, Version>,
     /// Cancelled when somebody else is seen to have the partition, or the store to have fallen back.
     fence: CancellationToken,
     /// Cancelled when the partition is taken away.
@@ -135,11 +142,15 @@ impl<S: Store> Task<S> {
                 biased;
                 () = self.cancel.cancelled() => return Ok(Ended::Revoked),
                 () = self.fence.cancelled() => return Ok(Ended::Fenced),
-                _ = heads.tick() => { self.partition.progress.head(self.partition.number, feed.head()); continue }
+                _ = heads.tick() => { self.partition.progress.head(self.partition.home.partition, feed.head()); continue }
                 more = feed.next(&mut entries, BATCH_RECORDS_MAX) => if !more { return Ok(Ended::Revoked) },
             }
+            if !fill(&mut entries, feed).await {
+                return Ok(Ended::Revoked);
+            }
+            self.check_log(&entries)?;
             fail::fail_point!(crate::failpoint::PROJECT_FETCHED);
-            self.partition.progress.head(self.partition.number, feed.head());
+            self.partition.progress.head(self.partition.home.partition, feed.head());
             if let Some(ended) = self.take::<P, F>(&entries, feed).await? {
                 return Ok(ended);
             }
@@ -148,10 +159,40 @@ impl<S: Store> Task<S> {
         }
     }
 
+    /// Says loudly why the partition stops, also to those who ask the store, and holds it until it is taken away.
+    async fn halt<P: Projector, F: Feed + Sync>(&self, halt: Halt, feed: &F) {
+        let Partition { home, topic, progress, store, lease } = &self.partition;
+        let (number, offset, reason, code) = (home.partition, halt.offset, halt.cause.to_string(), halt.cause.code());
+        tracing::error!(projection = P::NAME, %topic, partition = number, offset, code, reason, "the partition has stopped");
+        progress.halted(topic, number, halt);
+        let noted = async {
+            if let Err(error) = self.patiently(|| store.note_stop(number, lease.epoch, code, &reason)).await {
+                tracing::debug!(%topic, partition = number, error = chain(&error), "why the partition has stopped could not be kept");
+            }
+            self.cancel.cancelled().await;
+        };
+        tokio::select! {
+            () = noted => {}
+            () = tell_head(progress, number, feed) => {}
+        }
+    }
+
+    /// The first record that is read is the last one of which the read model has the event, unless retention has passed it. Where it is another
+    /// one, nothing is known of the records before it, and those after it may be others too.
+    fn check_log(&mut self, entries: &[Entry]) -> Result<(), Halt> {
+        let (Some(known), Some(first)) = (self.known, entries.first()) else { return Ok(()) };
+        self.known = None;
+        if first.offset >= self.next_offset {
+            return Ok(());
+        }
+        let found = first.value.as_ref().and_then(|value| Outline::read(value).ok()).map(|outline| outline.event_id);
+        if found == Some(known) { Ok(()) } else { Err(Halt { offset: self.next_offset, cause: Cause::LogReplaced { known } }) }
+    }
+
     /// Brings a run of records into the store: in one batch, or, where the store refuses that, in smaller ones up to the record it refuses.
     async fn take<P: Projector<Writes = S::Writes>, F: Feed + Sync>(&mut self, entries: &[Entry], feed: &F) -> Result<Option<Ended>, Halt> {
         let progress = Arc::clone(&self.partition.progress);
-        let (number, cancel) = (self.partition.number, self.cancel.clone());
+        let (number, cancel) = (self.partition.home.partition, self.cancel.clone());
         let mut rest = entries;
         let mut size = rest.len();
         while let Some(entries) = rest.get(..size.min(rest.len())).filter(|entries| !entries.is_empty()) {
@@ -172,7 +213,10 @@ impl<S: Store> Task<S> {
 
     async fn batch<P: Projector<Writes = S::Writes>>(&mut self, entries: &[Entry]) -> Result<Step, Halt> {
         let started = Instant::now();
-        let decoded = Decoded::of::<P>(entries, self.next_offset);
+        let progress = Arc::clone(&self.partition.progress);
+        // A closed semaphore would only mean that nobody counts.
+        let _turn = if entries.len() < LARGE_RECORDS_MIN { None } else { progress.turns.acquire().await.ok() };
+        let decoded = Decoded::of::<P>(entries, self.next_offset, self.partition.home);
         let span = span::<P>(&self.partition, &decoded);
         match self.commit::<P>(decoded, started).instrument(span).await {
             Ok((Commit::Fenced, _)) => Ok(Step::Ended(Ended::Fenced)),
@@ -191,17 +235,20 @@ impl<S: Store> Task<S> {
     ) -> Result<(Commit, Option<Halt>), StoreError> {
         self.look_up(&decoded).await?;
         let seen = &self.seen;
-        let Folded { writes, versions, to, newest_at, counts, halt } =
-            decoded.fold::<P>(&|stream| seen.peek(&stream).copied().unwrap_or(0));
+        let Folded { writes, versions, to, last_event, newest_at, counts, halt } =
+            decoded.fold::<P>(&|stream| seen.peek(&stream).copied().unwrap_or_default());
         let Some(to) = to else { return Ok((Commit::Committed, halt)) };
-        let Partition { number: partition, lease: Lease { epoch, .. }, .. } = self.partition;
-        let versions: Vec<_> = versions.into_iter().collect();
-        let batch = Batch { partition, epoch, from: self.next_offset, to, newest_at, versions, writes };
+        let Partition { home: Home { partition, .. }, lease: Lease { epoch, .. }, .. } = self.partition;
+        let end = |(stream, Version { number: version, event_id })| StreamEnd { stream, version, event_id };
+        let mut versions: Vec<StreamEnd> = versions.into_iter().map(end).collect();
+        // Neighbours in the index are written together.
+        versions.sort_unstable_by_key(|end| end.stream);
+        let batch = Batch { partition, epoch, from: self.next_offset, to, newest_at, last_event, versions, writes };
         if self.patiently(|| self.partition.store.commit(&batch)).await? == Commit::Fenced {
             return Ok((Commit::Fenced, None));
         }
-        for (stream, version) in batch.versions {
-            self.seen.put(stream, version);
+        for StreamEnd { stream, version, event_id } in batch.versions {
+            self.seen.put(stream, Version { number: version, event_id });
         }
         self.next_offset = to;
         self.partition.progress.committed(partition, to, newest_at, &counts, started.elapsed());
@@ -217,8 +264,11 @@ impl<S: Store> Task<S> {
         }
         let unknown: Vec<StreamId> = unknown.into_iter().collect();
         let found = self.patiently(|| self.partition.store.versions(&unknown)).await?;
-        for (stream, version) in unknown.into_iter().map(|stream| (stream, 0)).chain(found) {
-            self.seen.put(stream, version);
+        for stream in unknown {
+            self.seen.put(stream, Version::default());
+        }
+        for StreamEnd { stream, version, event_id } in found {
+            self.seen.put(stream, Version { number: version, event_id });
         }
         while self.seen.len() > STREAMS_KEPT_MAX.max(BATCH_RECORDS_MAX) {
             self.seen.pop_lru();
@@ -227,9 +277,27 @@ impl<S: Store> Task<S> {
     }
 
     async fn patiently<T, C: Future<Output = Result<T, StoreError>>>(&self, call: impl Fn() -> C) -> Result<T, StoreError> {
-        let Partition { number, topic, progress, .. } = &self.partition;
-        patiently((topic, *number), &progress.meters, &self.cancel, call).await
+        let Partition { home, topic, progress, .. } = &self.partition;
+        patiently((topic, home.partition), &progress.meters, &self.cancel, call).await
     }
+}
+
+/// Adds records to some that came, while the backlog behind them is larger than a batch: what is written once for many events is written less
+/// often then. `false` once the partition has been taken away.
+async fn fill(entries: &mut Vec<Entry>, feed: &mut impl Feed) -> bool {
+    let deadline = Instant::now() + FILL_MAX;
+    let full = i64::try_from(BATCH_RECORDS_MAX).unwrap_or(i64::MAX);
+    while let Some(last) = entries.last().filter(|_| entries.len() < BATCH_RECORDS_MAX) {
+        if feed.head().saturating_sub(last.offset) <= full {
+            break;
+        }
+        match timeout_at(deadline, feed.next(entries, BATCH_RECORDS_MAX - entries.len())).await {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(_) => break,
+        }
+    }
+    true
 }
 
 /// Ends when a partition was taken away and its last commit has had its time.
@@ -258,7 +326,7 @@ fn span<P: Projector>(partition: &Partition<impl Store>, decoded: &Decoded) -> S
         messaging.operation.name = "process",
         messaging.operation.r#type = "process",
         messaging.destination.name = %partition.topic,
-        messaging.destination.partition.id = %partition.number,
+        messaging.destination.partition.id = %partition.home.partition,
         messaging.consumer.group.name = P::NAME,
     );
     let mut rest = traced.peekable();

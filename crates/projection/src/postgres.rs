@@ -3,11 +3,11 @@
 use std::future::Future;
 
 use idempo_errors::{Class, Classified as _};
-use idempo_ids::{StreamId, Uuid};
+use idempo_ids::{EventId, StreamId, Uuid};
 use idempo_pg::{Pool, Transaction};
 
 use crate::projector::Projector;
-use crate::store::{Batch, Checkpoint, Commit, Lease, Store, StoreError};
+use crate::store::{Batch, Checkpoint, Commit, Lease, Store, StoreError, StreamEnd};
 
 /// The tables of a read model: how its writes become rows. Set-based: a few statements, whatever the size of the batch.
 pub trait Tables: Send + Sync + 'static {
@@ -63,17 +63,19 @@ impl<T: Tables> PostgresStore<T> {
     async fn advance(&self, transaction: &Transaction<'_>, batch: &Batch<T::Writes>) -> Result<bool, idempo_pg::Error> {
         let Scope { generation, topic } = &self.scope;
         let statement = transaction.prepare_cached(include_str!("sql/advance_checkpoint.sql")).await?;
-        let key: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
-            [&self.projection, generation, topic, &batch.partition, &batch.epoch, &batch.from, &batch.to, &batch.newest_at];
+        let last_event = batch.last_event.map(EventId::uuid);
+        let key: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
+            [&self.projection, generation, topic, &batch.partition, &batch.epoch, &batch.from, &batch.to, &batch.newest_at, &last_event];
         if transaction.execute(&statement, &key).await? == 0 {
             return Ok(false);
         }
         fail::fail_point!(crate::failpoint::PROJECT_CHECKPOINT_MOVED);
         if !batch.versions.is_empty() {
-            let streams: Vec<Uuid> = batch.versions.iter().map(|(stream, _)| stream.uuid()).collect();
-            let versions: Vec<i64> = batch.versions.iter().map(|(_, version)| i64::try_from(*version).unwrap_or(i64::MAX)).collect();
+            let streams: Vec<Uuid> = batch.versions.iter().map(|end| end.stream.uuid()).collect();
+            let versions: Vec<i64> = batch.versions.iter().map(|end| i64::try_from(end.version).unwrap_or(i64::MAX)).collect();
+            let events: Vec<Option<Uuid>> = batch.versions.iter().map(|end| end.event_id.map(EventId::uuid)).collect();
             let statement = transaction.prepare_cached(include_str!("sql/advance_versions.sql")).await?;
-            transaction.execute(&statement, &[generation, &streams, &versions]).await?;
+            transaction.execute(&statement, &[generation, &streams, &versions, &events]).await?;
         }
         self.tables.write(transaction, &batch.writes).await?;
         Ok(true)
@@ -99,18 +101,21 @@ impl<T: Tables> Store for PostgresStore<T> {
         let statement = client.prepare_cached(include_str!("sql/acquire.sql")).await.map_err(idempo_pg::classify)?;
         let Scope { generation, topic } = &self.scope;
         let row = client.query_one(&statement, &[&self.projection, generation, topic, &partition]).await.map_err(idempo_pg::classify)?;
-        let read = || Ok(Lease { epoch: row.try_get(0)?, next_offset: row.try_get(1)? });
+        let read = || {
+            let last_event = row.try_get::<_, Option<Uuid>>(2)?.map(EventId::new);
+            Ok(Lease { epoch: row.try_get(0)?, next_offset: row.try_get(1)?, last_event })
+        };
         read().map_err(|error: tokio_postgres::Error| idempo_pg::classify(error).into())
     }
 
-    async fn versions(&self, streams: &[StreamId]) -> Result<Vec<(StreamId, u64)>, StoreError> {
+    async fn versions(&self, streams: &[StreamId]) -> Result<Vec<StreamEnd>, StoreError> {
         let client = self.pool.get().await?;
         let statement = client.prepare_cached(include_str!("sql/versions.sql")).await.map_err(idempo_pg::classify)?;
         let ids: Vec<Uuid> = streams.iter().map(|stream| stream.uuid()).collect();
         let rows = client.query(&statement, &[&self.scope.generation, &ids]).await.map_err(idempo_pg::classify)?;
         let read = |row: &tokio_postgres::Row| {
-            let (stream, version): (Uuid, i64) = (row.try_get(0)?, row.try_get(1)?);
-            Ok((StreamId::new(stream), version.unsigned_abs()))
+            let (stream, version, event_id): (Uuid, i64, Option<Uuid>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            Ok(StreamEnd { stream: StreamId::new(stream), version: version.unsigned_abs(), event_id: event_id.map(EventId::new) })
         };
         rows.iter().map(read).collect::<Result<_, tokio_postgres::Error>>().map_err(|error| idempo_pg::classify(error).into())
     }
@@ -118,7 +123,7 @@ impl<T: Tables> Store for PostgresStore<T> {
     async fn commit(&self, batch: &Batch<T::Writes>) -> Result<Commit, StoreError> {
         let mut client = self.pool.get().await?;
         let transaction = client.transaction().await.map_err(idempo_pg::classify)?;
-        transaction.batch_execute("SET LOCAL synchronous_commit = off").await.map_err(idempo_pg::classify)?;
+        transaction.batch_execute(include_str!("sql/begin_batch.sql")).await.map_err(idempo_pg::classify)?;
         if self.advance(&transaction, batch).await? {
             fail::fail_point!(crate::failpoint::PROJECT_BEFORE_COMMIT);
             transaction.commit().await.map_err(idempo_pg::classify)?;
@@ -129,13 +134,29 @@ impl<T: Tables> Store for PostgresStore<T> {
         Ok(self.why_not(&client, batch).await?)
     }
 
+    async fn note_stop(&self, partition: i32, epoch: i64, code: &str, reason: &str) -> Result<(), StoreError> {
+        let client = self.pool.get().await?;
+        let statement = client.prepare_cached(include_str!("sql/note_stop.sql")).await.map_err(idempo_pg::classify)?;
+        let Scope { generation, topic } = &self.scope;
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+            [&self.projection, generation, topic, &partition, &epoch, &code, &reason];
+        client.execute(&statement, &parameters).await.map_err(idempo_pg::classify)?;
+        Ok(())
+    }
+
     async fn checkpoints(&self) -> Result<Vec<Checkpoint>, StoreError> {
         let client = self.pool.get().await?;
         let statement = client.prepare_cached(include_str!("sql/checkpoints.sql")).await.map_err(idempo_pg::classify)?;
         let Scope { generation, topic } = &self.scope;
         let rows = client.query(&statement, &[&self.projection, generation, topic]).await.map_err(idempo_pg::classify)?;
         let read = |row: &tokio_postgres::Row| {
-            Ok(Checkpoint { partition: row.try_get(0)?, epoch: row.try_get(1)?, next_offset: row.try_get(2)?, newest_at: row.try_get(3)? })
+            Ok(Checkpoint {
+                partition: row.try_get(0)?,
+                epoch: row.try_get(1)?,
+                next_offset: row.try_get(2)?,
+                newest_at: row.try_get(3)?,
+                stopped: row.try_get(4)?,
+            })
         };
         rows.iter().map(read).collect::<Result<_, tokio_postgres::Error>>().map_err(|error| idempo_pg::classify(error).into())
     }

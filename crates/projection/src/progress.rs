@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use idempo_clock::SharedClock;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::halt::Halt;
 use crate::meters::{Counts, Meters};
+use crate::partition::LARGE_AT_ONCE;
 use crate::store::{Checkpoint, Lease};
 
 /// For how long a lag of nothing is believed after the brokers last said where the partitions end, in milliseconds.
@@ -39,6 +40,49 @@ pub enum PartitionState {
     Stopped(Halt),
 }
 
+/// A partition that stands still until a person has mended the cause, in this process or another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// The partition.
+    pub partition: i32,
+    /// The offset of the first record that is not in the read model.
+    pub offset: i64,
+    /// The cause's stable name, as [`crate::Cause::code`] has it.
+    pub code: String,
+}
+
+/// What is wrong with the topic as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopicFault {
+    /// The brokers do not have it.
+    #[error("TOPIC_MISSING: the brokers have no topic {topic}")]
+    Missing {
+        /// Its name.
+        topic: String,
+    },
+    /// It has another number of partitions than it must have.
+    #[error("TOPIC_PARTITIONS: topic {topic} has {found} partitions and must have {expected}")]
+    Partitions {
+        /// Its name.
+        topic: String,
+        /// The partitions that it has.
+        found: usize,
+        /// The partitions that it must have.
+        expected: usize,
+    },
+}
+
+impl TopicFault {
+    /// A stable name, for metrics and alerts.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "TOPIC_MISSING",
+            Self::Partitions { .. } => "TOPIC_PARTITIONS",
+        }
+    }
+}
+
 /// What is known of the partitions of one projection, shared by its tasks and those who ask.
 pub struct Progress {
     clock: SharedClock,
@@ -46,6 +90,9 @@ pub struct Progress {
     inner: Mutex<Inner>,
     commits: watch::Sender<u64>,
     stopped: watch::Sender<Vec<(i32, Halt)>>,
+    topic_fault: watch::Sender<Option<TopicFault>>,
+    /// One for each large batch that may be under way.
+    pub(crate) turns: Semaphore,
 }
 
 struct Inner {
@@ -58,6 +105,8 @@ struct Partition {
     lease: Option<Held>,
     next_offset: i64,
     newest_at: Option<Timestamp>,
+    /// Why it has stopped, by the store: as another process says, or one before this.
+    noted: Option<String>,
     /// The offset of the next record to be written, as last heard.
     head: i64,
     known_since: Timestamp,
@@ -82,6 +131,8 @@ impl Progress {
             inner: Mutex::new(Inner { partitions: BTreeMap::new(), heads_heard_at }),
             commits: watch::channel(0).0,
             stopped: watch::channel(Vec::new()).0,
+            topic_fault: watch::channel(None).0,
+            turns: Semaphore::new(LARGE_AT_ONCE),
         }
     }
 
@@ -106,6 +157,41 @@ impl Progress {
         self.lock().partitions.iter().map(|(number, partition)| (*number, partition.state.clone())).collect()
     }
 
+    /// The partitions that have stopped, or whether this one has: of this process as of now, of others as of a second ago.
+    #[must_use]
+    pub fn stops(&self, partition: Option<i32>) -> Vec<Stopped> {
+        let inner = self.lock();
+        let chosen = inner.partitions.iter().filter(|(number, _)| partition.is_none_or(|wanted| wanted == **number));
+        let stopped = chosen.filter_map(|(number, partition)| match (&partition.state, &partition.noted) {
+            (PartitionState::Stopped(halt), _) => Some((*number, halt.offset, halt.cause.code().to_owned())),
+            (PartitionState::Elsewhere, Some(code)) => Some((*number, partition.next_offset, code.clone())),
+            _ => None,
+        });
+        stopped.map(|(partition, offset, code)| Stopped { partition, offset, code }).collect()
+    }
+
+    /// What is wrong with the topic as a whole, as far as the brokers have said.
+    #[must_use]
+    pub fn topic_fault(&self) -> watch::Receiver<Option<TopicFault>> {
+        self.topic_fault.subscribe()
+    }
+
+    /// The brokers say how it is with the topic.
+    pub(crate) fn topic(&self, fault: Option<TopicFault>) {
+        self.topic_fault.send_if_modified(|known| {
+            let changed = *known != fault;
+            if changed {
+                match &fault {
+                    Some(fault) => tracing::error!(code = fault.code(), reason = %fault, "something is wrong with the topic"),
+                    None => tracing::info!("the topic is as it must be again"),
+                }
+                self.meters.topic_fault(known.as_ref().map(TopicFault::code), fault.as_ref().map(TopicFault::code));
+                *known = fault;
+            }
+            changed
+        });
+    }
+
     /// A number that grows with each batch that this process commits.
     #[must_use]
     pub fn commits(&self) -> watch::Receiver<u64> {
@@ -116,6 +202,16 @@ impl Progress {
     #[must_use]
     pub fn stopped(&self) -> watch::Receiver<Vec<(i32, Halt)>> {
         self.stopped.subscribe()
+    }
+
+    /// Where a partition stands, as far as is known here.
+    pub(crate) fn next_offset(&self, number: i32) -> i64 {
+        self.lock().partitions.get(&number).map_or(0, |partition| partition.next_offset)
+    }
+
+    /// The epoch of the lease that is held on a partition.
+    pub(crate) fn epoch(&self, number: i32) -> Option<i64> {
+        self.lock().partitions.get(&number)?.lease.as_ref().map(|held| held.epoch)
     }
 
     /// A partition was taken. The token is cancelled when the store is seen to have gone another way.
@@ -144,8 +240,8 @@ impl Progress {
         self.with(number, |partition| (partition.state, partition.lease) = (PartitionState::Fenced, None));
     }
 
-    pub(crate) fn halted(&self, number: i32, halt: Halt) {
-        self.meters.halted(halt.cause.code());
+    pub(crate) fn halted(&self, topic: &str, number: i32, halt: Halt) {
+        self.meters.halted(topic, number, halt.offset, halt.cause.code());
         self.with(number, |partition| (partition.state, partition.lease) = (PartitionState::Stopped(halt), None));
     }
 
@@ -198,7 +294,10 @@ impl Progress {
                     partition.newest_at = partition.newest_at.max(checkpoint.newest_at);
                 }
                 (Some(_), _) => {}
-                (None, _) => (partition.next_offset, partition.newest_at) = (checkpoint.next_offset, checkpoint.newest_at),
+                (None, _) => {
+                    (partition.next_offset, partition.newest_at) = (checkpoint.next_offset, checkpoint.newest_at);
+                    partition.noted.clone_from(&checkpoint.stopped);
+                }
             });
         }
         self.meters.freshness(self.lag(None).ms);
@@ -213,6 +312,7 @@ impl Progress {
                 lease: None,
                 next_offset: 0,
                 newest_at: None,
+                noted: None,
                 head: 0,
                 known_since: now,
             });

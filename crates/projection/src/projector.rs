@@ -36,6 +36,9 @@ pub trait Projector: Send + Sync + 'static {
     /// What is done with the events of a type: the number of their field in `EventEnvelope`.
     fn interest(event_type: u16) -> Interest;
 
+    /// The category of the streams that have the events of a consumed type.
+    fn category(event_type: u16) -> &'static str;
+
     /// Adds what follows from an event to the writes of the batch.
     ///
     /// # Errors

@@ -7,16 +7,15 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use idempo_kafka::{Assigned, Consumer, ConsumerConfig, Event, PartitionStream, Record, Revoked, StartOffset, TopicPartition};
-use prost::bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::Entry;
+use crate::batch::{Entry, Home};
 use crate::halt::{Cause, Halt};
 use crate::partition::{Ended, Feed, Partition, run};
 use crate::patience::{chain, patiently};
-use crate::progress::Progress;
+use crate::progress::{Progress, TopicFault};
 use crate::projector::Projector;
 use crate::store::{Lease, Store, StoreError};
 use crate::view::View;
@@ -112,6 +111,7 @@ impl<S: Store> Projection<S> {
                 store: &self.store,
                 progress: &self.progress,
                 topic: Arc::from(self.options.topic.as_str()),
+                partitions: self.options.partitions,
                 tasks: JoinSet::new(),
                 running: BTreeMap::new(),
                 rejoin_at: BTreeMap::new(),
@@ -136,6 +136,9 @@ impl<S: Store> Projection<S> {
 
     /// Keeps what is known of all partitions up to date. Never ends.
     async fn observe(&self) {
+        let Options { kafka, topic, partitions, .. } = &self.options;
+        // Made where the consumer was made with the same settings.
+        let ends = idempo_kafka::TopicEnds::new(kafka, topic, *partitions).ok();
         let mut checkpoints = interval(CHECKPOINTS_INTERVAL);
         let mut heads = interval(HEADS_INTERVAL);
         loop {
@@ -148,14 +151,32 @@ impl<S: Store> Projection<S> {
                     }
                 }
                 _ = heads.tick() => {
-                    let Options { kafka, topic, partitions, .. } = &self.options;
-                    match idempo_kafka::watermarks(kafka, topic, *partitions).await {
-                        Ok(watermarks) => self.progress.heads(watermarks.into_iter().map(|(_, high)| high)),
-                        Err(error) => tracing::debug!(error = chain(&error), "the brokers do not say where the partitions end"),
+                    let Some(ends) = &ends else { continue };
+                    if let Err(error) = self.look_at(ends).await {
+                        tracing::debug!(error = chain(&error), "the brokers do not say where the partitions end");
                     }
                 }
             }
         }
+    }
+}
+
+impl<S: Store> Projection<S> {
+    /// Asks the brokers how it is with the topic.
+    async fn look_at(&self, ends: &idempo_kafka::TopicEnds) -> Result<(), idempo_kafka::Error> {
+        match ends.check().await {
+            Ok(()) => self.progress.topic(None),
+            Err(idempo_kafka::Error::TopicMissing { topic }) => {
+                self.progress.topic(Some(TopicFault::Missing { topic }));
+                return Ok(());
+            }
+            Err(idempo_kafka::Error::Partitions { topic, found, expected }) => {
+                self.progress.topic(Some(TopicFault::Partitions { topic, found, expected }));
+            }
+            Err(error) => return Err(error),
+        }
+        self.progress.heads(ends.watermarks().await?.into_iter().map(|(_, high)| high));
+        Ok(())
     }
 }
 
@@ -171,6 +192,7 @@ struct Member<'a, S> {
     store: &'a Arc<S>,
     progress: &'a Arc<Progress>,
     topic: Arc<str>,
+    partitions: i32,
     tasks: JoinSet<(i32, Ended)>,
     /// Cancelled when the partition is taken away. A partition whose task has ended has none.
     running: BTreeMap<i32, CancellationToken>,
@@ -198,11 +220,15 @@ impl<S: Store> Member<'_, S> {
                 () = sleep_until(rejoin.unwrap_or_else(Instant::now)), if rejoin.is_some() => return Ok(End::Fenced),
                 event = events.next() => match event {
                     None => return Ok(End::Failed("the consumer has ended".to_owned())),
-                    Some(Event::Assigned(assigned)) => acquiring.push(acquire(Arc::clone(self.store), Arc::clone(self.progress), assigned)),
+                    Some(Event::Assigned(assigned)) => {
+                        self.refuse_unexpected::<P>(&assigned);
+                        acquiring.push(acquire(Arc::clone(self.store), Arc::clone(self.progress), assigned, self.partitions));
+                    }
                     Some(Event::Revoked(revoked)) => self.revoke(revoked).await?,
                     Some(Event::Failed { partition: Some(partition), error: error @ idempo_kafka::Error::OffsetOutOfRange { .. } }) => {
                         self.offset_gone::<P>(&partition, &error);
                     }
+                    Some(Event::Failed { partition: Some(partition), error }) => self.unreadable::<P>(&partition, &error),
                     Some(Event::Failed { error, .. }) => return Ok(End::Failed(chain(&error))),
                 },
                 Some(acquired) = acquiring.next() => self.start::<P>(acquired),
@@ -220,14 +246,14 @@ impl<S: Store> Member<'_, S> {
                     taken.insert(number, lease);
                 }
                 Err(error) => {
-                    let reason = chain(&error);
-                    tracing::error!(projection = P::NAME, topic = %self.topic, partition = number, reason, "the partition can't be taken");
-                    self.progress.halted(number, Halt { offset: 0, cause: Cause::Refused(reason) });
+                    self.halted::<P>(number, Halt { offset: 0, cause: Cause::Refused(chain(&error)) });
                 }
             }
         }
         let offsets = taken.iter().map(|(number, lease)| {
-            (TopicPartition { topic: Arc::clone(&self.topic), partition: *number }, StartOffset::Offset(lease.next_offset))
+            let partition = TopicPartition { topic: Arc::clone(&self.topic), partition: *number };
+            let start = lease.last_event.map_or(StartOffset::Offset(lease.next_offset), |_| StartOffset::After(lease.next_offset));
+            (partition, start)
         });
         let streams = assigned.start(offsets.collect::<Vec<_>>());
         for stream in streams {
@@ -240,7 +266,7 @@ impl<S: Store> Member<'_, S> {
                 store: Arc::clone(self.store),
                 progress: Arc::clone(self.progress),
                 topic: Arc::clone(&self.topic),
-                number,
+                home: Home { partition: number, partitions: self.partitions },
                 lease,
             };
             self.tasks.spawn(async move { (number, run::<P, S, _>(partition, Stream::new(stream), cancel).await) });
@@ -272,13 +298,43 @@ impl<S: Store> Member<'_, S> {
         }
     }
 
-    fn offset_gone<P: Projector<Writes = S::Writes>>(&self, partition: &TopicPartition, error: &idempo_kafka::Error) {
+    /// A topic with more partitions than it must have has its keys in other places than before, by whoever goes by its number of partitions. What is
+    /// in the further ones is not read: it could be ahead of what is in the others.
+    fn refuse_unexpected<P: Projector<Writes = S::Writes>>(&self, assigned: &Assigned) {
+        for number in assigned.partitions().iter().map(|assigned| assigned.partition).filter(|number| *number >= self.partitions) {
+            self.halted::<P>(number, Halt { offset: 0, cause: Cause::Unexpected { partitions: self.partitions } });
+        }
+    }
+
+    fn offset_gone<P: Projector<Writes = S::Writes>>(&mut self, partition: &TopicPartition, error: &idempo_kafka::Error) {
         let idempo_kafka::Error::OffsetOutOfRange { wanted, low, high, .. } = error else { return };
-        let halt = Halt { offset: *wanted, cause: Cause::OffsetGone { low: *low, high: *high } };
-        let (code, reason) = (halt.cause.code(), halt.cause.to_string());
-        let (topic, number) = (&self.topic, partition.partition);
-        tracing::error!(projection = P::NAME, %topic, partition = number, offset = wanted, code, reason, "the partition has stopped");
-        self.progress.halted(number, halt);
+        if low == wanted {
+            // Retention has passed the record before it since the watermarks were asked for: nothing is missing.
+            self.rejoin_at.insert(partition.partition, Instant::now());
+            return;
+        }
+        self.halted::<P>(partition.partition, Halt { offset: *wanted, cause: Cause::OffsetGone { low: *low, high: *high } });
+    }
+
+    fn unreadable<P: Projector<Writes = S::Writes>>(&self, partition: &TopicPartition, error: &idempo_kafka::Error) {
+        let offset = self.progress.next_offset(partition.partition);
+        self.halted::<P>(partition.partition, Halt { offset, cause: Cause::Unreadable(chain(error)) });
+    }
+
+    /// Says loudly why a partition stops that has no task to say it.
+    fn halted<P: Projector<Writes = S::Writes>>(&self, number: i32, halt: Halt) {
+        let (offset, code, reason) = (halt.offset, halt.cause.code(), halt.cause.to_string());
+        tracing::error!(projection = P::NAME, topic = %self.topic, partition = number, offset, code, reason, "the partition has stopped");
+        if let Some(epoch) = self.progress.epoch(number) {
+            let store = Arc::clone(self.store);
+            tokio::spawn(async move {
+                // A hint for other processes; this one says it in any case.
+                if let Err(error) = store.note_stop(number, epoch, code, &reason).await {
+                    tracing::debug!(partition = number, error = chain(&error), "why the partition has stopped could not be kept");
+                }
+            });
+        }
+        self.progress.halted(&self.topic, number, halt);
     }
 
     /// Stops all tasks, and forgets what this membership held.
@@ -295,11 +351,11 @@ impl<S: Store> Member<'_, S> {
 }
 
 /// Takes the partitions of an assignment from the store, and waits for the store as long as it is away.
-async fn acquire<S: Store>(store: Arc<S>, progress: Arc<Progress>, assigned: Assigned) -> Acquired {
+async fn acquire<S: Store>(store: Arc<S>, progress: Arc<Progress>, assigned: Assigned, partitions: i32) -> Acquired {
     let mut leases = Vec::with_capacity(assigned.partitions().len());
     // Whoever needs the answer no more drops it.
     let never = CancellationToken::new();
-    for TopicPartition { topic, partition } in assigned.partitions() {
+    for TopicPartition { topic, partition } in assigned.partitions().iter().filter(|assigned| assigned.partition < partitions) {
         fail::fail_point!(crate::failpoint::PROJECT_BEFORE_ACQUIRE);
         let lease = patiently((topic, *partition), &progress.meters, &never, || store.acquire(*partition)).await;
         fail::fail_point!(crate::failpoint::PROJECT_ACQUIRED);
@@ -323,9 +379,11 @@ impl Stream {
 impl Feed for Stream {
     async fn next(&mut self, entries: &mut Vec<Entry>, limit: usize) -> bool {
         let received = self.stream.recv_many(&mut self.records, limit).await;
-        let entry = |record: &Record| Entry { offset: record.offset, value: record.value().map(Bytes::copy_from_slice) };
-        entries.extend(self.records.iter().map(entry));
-        self.records.clear();
+        entries.extend(self.records.drain(..).map(|record| {
+            let offset = record.offset;
+            let (key, value) = record.into_parts();
+            Entry { offset, key, value }
+        }));
         received > 0
     }
 

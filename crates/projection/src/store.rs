@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::future::Future;
 
 use idempo_errors::Class;
-use idempo_ids::StreamId;
+use idempo_ids::{EventId, StreamId};
 use jiff::Timestamp;
 
 /// Why the store did not do what it was asked for.
@@ -60,10 +60,23 @@ pub struct Lease {
     pub epoch: i64,
     /// The offset of the first record that is not in the read model.
     pub next_offset: i64,
+    /// The event in the record before that, where it is known: what shows that the log is still the same one.
+    pub last_event: Option<EventId>,
+}
+
+/// How far a stream is in a read model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its last version that is in the read model.
+    pub version: u64,
+    /// The event with that version, where it is known: another one with the same version is another history.
+    pub event_id: Option<EventId>,
 }
 
 /// Where a partition stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The partition.
     pub partition: i32,
@@ -73,6 +86,8 @@ pub struct Checkpoint {
     pub next_offset: i64,
     /// When the newest event below it was decided; `None` while there was none.
     pub newest_at: Option<Timestamp>,
+    /// The code of what stopped the partition before `next_offset`; `None` while nothing has.
+    pub stopped: Option<String>,
 }
 
 /// What one transaction adds to a read model.
@@ -88,8 +103,10 @@ pub struct Batch<W> {
     pub to: i64,
     /// When the newest event up to `to` was decided.
     pub newest_at: Option<Timestamp>,
-    /// The streams whose events are in it, each with its last version, which is above the one in the store.
-    pub versions: Vec<(StreamId, u64)>,
+    /// The event in the record before `to`.
+    pub last_event: Option<EventId>,
+    /// The streams whose events are in it, each once, with a version above the one in the store.
+    pub versions: Vec<StreamEnd>,
     /// The rows.
     pub writes: W,
 }
@@ -115,17 +132,23 @@ pub trait Store: Send + Sync + 'static {
     /// Where the store is away.
     fn acquire(&self, partition: i32) -> impl Future<Output = Result<Lease, StoreError>> + Send;
 
-    /// The last version of each of these streams that is in the read model; a stream of which none is has no entry.
+    /// How far each of these streams is in the read model; a stream of which nothing is has no entry.
     ///
     /// # Errors
     /// Where the store is away.
-    fn versions(&self, streams: &[StreamId]) -> impl Future<Output = Result<Vec<(StreamId, u64)>, StoreError>> + Send;
+    fn versions(&self, streams: &[StreamId]) -> impl Future<Output = Result<Vec<StreamEnd>, StoreError>> + Send;
 
     /// Commits a batch if the checkpoint is where it begins, under its epoch. Idempotent: a batch that is in is [`Commit::Committed`] again.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] where it is not known to be in, [`StoreError::Refused`] where it can't be.
     fn commit(&self, batch: &Batch<Self::Writes>) -> impl Future<Output = Result<Commit, StoreError>> + Send;
+
+    /// Keeps why a partition has stopped, for those who ask where it stands, until it is taken the next time. Says nothing under an earlier epoch.
+    ///
+    /// # Errors
+    /// Where the store is away.
+    fn note_stop(&self, partition: i32, epoch: i64, code: &str, reason: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Where the partitions stand, in their order; one that was never taken has no entry.
     ///

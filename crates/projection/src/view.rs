@@ -6,11 +6,13 @@ use std::time::Duration;
 use idempo_ids::StreamId;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::progress::{Lag, Progress};
+use crate::progress::{Lag, Progress, Stopped};
 use crate::store::{Store, StoreError};
 
 /// How long a reader waits at most before it looks again: another process may have the partition.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long it waits while a partition has stopped.
+const STOPPED_WAIT: Duration = Duration::from_millis(500);
 /// How long it waits at least, however many batches are committed meanwhile.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(1);
 
@@ -32,7 +34,7 @@ impl<S> Clone for View<S> {
 pub enum Reached {
     /// It has.
     Yes,
-    /// Not within the time given.
+    /// Not within the time given; or not within a moment, and a partition has stopped ([`View::stops`]).
     NotYet,
 }
 
@@ -56,6 +58,13 @@ impl<S: Store> View<S> {
         self.progress.lag(partition)
     }
 
+    /// The partitions that stand still until a person has mended the cause: whether this one does, or all that do. Asks nobody; as of now for the
+    /// partitions of this process, as of about a second ago for others.
+    #[must_use]
+    pub fn stops(&self, partition: Option<i32>) -> Vec<Stopped> {
+        self.progress.stops(partition)
+    }
+
     /// Waits until the read model has each of these streams up to its version, for at most `limit`. A stream that the projection does not consume
     /// is never reached. A read that begins after it sees at least these versions.
     ///
@@ -65,19 +74,22 @@ impl<S: Store> View<S> {
     /// # Cancel safety
     /// Safe: it only looks.
     pub async fn reached(&self, position: &[(StreamId, u64)], limit: Duration) -> Result<Reached, StoreError> {
-        let deadline = Instant::now() + limit;
+        let began = Instant::now();
+        let deadline = began + limit;
         let mut commits = self.progress.commits();
         let mut missing = position.to_vec();
         while !missing.is_empty() {
             commits.mark_unchanged();
             let streams: Vec<StreamId> = missing.iter().map(|(stream, _)| *stream).collect();
             let found = self.store.versions(&streams).await?;
-            missing.retain(|(stream, version)| !found.iter().any(|(at, reached)| at == stream && reached >= version));
+            missing.retain(|(stream, version)| !found.iter().any(|end| end.stream == *stream && end.version >= *version));
             if missing.is_empty() {
                 break;
             }
             let now = Instant::now();
-            if now >= deadline {
+            // What has stopped will not come for as long as anybody waits; what is missing may be of others, which have a moment to come.
+            let given_up = now >= began + STOPPED_WAIT && !self.progress.stops(None).is_empty();
+            if now >= deadline || given_up {
                 return Ok(Reached::NotYet);
             }
             sleep_until(deadline.min(now + LOOK_AGAIN_MIN)).await;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use idempo_projection::{Batch, Commit, Lease, Store, StoreError};
+use idempo_ids::EventId;
+use idempo_projection::{Batch, Commit, Lease, Store, StoreError, StreamEnd};
 
 use crate::support::{Memory, Postgres, TOTAL_MAX, TallyWrites, Totals, View, player, stream_of};
 
@@ -61,9 +62,21 @@ fn batch(lease: Lease, offsets: (i64, i64), version: u64, quantity: i64) -> Batc
         from: offsets.0,
         to: offsets.1,
         newest_at: None,
-        versions: vec![(stream_of(1), version)],
+        last_event: Some(event(offsets.1)),
+        versions: vec![end(version)],
         writes: TallyWrites(BTreeMap::from([(player(1), (quantity, 1))])),
     }
+}
+
+/// The event in the record before an offset.
+fn event(offset: i64) -> EventId {
+    EventId::new(idempo_ids::derive(player(1), "record", u32::try_from(offset).expect("small")))
+}
+
+/// How far the stream of player 1 is.
+fn end(version: u64) -> StreamEnd {
+    let event_id = EventId::new(idempo_ids::derive(player(1), "event", u32::try_from(version).expect("small")));
+    StreamEnd { stream: stream_of(1), version, event_id: Some(event_id) }
 }
 
 async fn commit<S: Store<Writes = TallyWrites>>(store: &S, batch: &Batch<TallyWrites>) -> Commit {
@@ -78,11 +91,11 @@ async fn each_lease_has_a_greater_epoch_and_begins_where_the_last_commit_ended<T
     let subject = T::begin().await;
     let store = subject.store();
     let first = store.acquire(0).await.expect("a lease");
-    assert_eq!(first.next_offset, 0);
+    assert_eq!((first.next_offset, first.last_event), (0, None));
     assert_eq!(commit(store, &batch(first, (0, 5), 3, 10)).await, Commit::Committed);
     let second = store.acquire(0).await.expect("a lease");
     assert!(second.epoch > first.epoch);
-    assert_eq!(second.next_offset, 5);
+    assert_eq!((second.next_offset, second.last_event), (5, Some(event(5))));
     assert_eq!(store.acquire(1).await.expect("a lease").next_offset, 0, "partitions stand apart");
 }
 
@@ -94,7 +107,7 @@ async fn rows_versions_and_checkpoint_move_together<T: Subject>() {
     assert_eq!(commit(store, &batch(lease, (5, 9), 4, 1)).await, Commit::Committed);
     assert_eq!(subject.totals().await, totals(11, 2));
     let versions = store.versions(&[stream_of(1), stream_of(2)]).await.expect("versions");
-    assert_eq!(versions, [(stream_of(1), 4)], "a stream that is not there has no version");
+    assert_eq!(versions, [end(4)], "a stream that is not there has no version");
     let checkpoints = store.checkpoints().await.expect("checkpoints");
     assert_eq!(checkpoints.iter().map(|c| (c.partition, c.epoch, c.next_offset)).collect::<Vec<_>>(), [(0, lease.epoch, 9)]);
 }
@@ -118,7 +131,7 @@ async fn a_batch_read_under_an_earlier_lease_is_fenced_and_leaves_nothing<T: Sub
     let owner = store.acquire(0).await.expect("a lease");
     assert_eq!(commit(store, &batch(zombie, (5, 9), 4, 100)).await, Commit::Fenced);
     assert_eq!(subject.totals().await, totals(10, 1));
-    assert_eq!(store.versions(&[stream_of(1)]).await.expect("versions"), [(stream_of(1), 3)]);
+    assert_eq!(store.versions(&[stream_of(1)]).await.expect("versions"), [end(3)]);
     assert_eq!(commit(store, &batch(owner, (5, 9), 4, 1)).await, Commit::Committed);
     assert_eq!(commit(store, &batch(zombie, (5, 9), 4, 1)).await, Commit::Fenced, "even though the same offsets are in");
     assert_eq!(subject.totals().await, totals(11, 2));
@@ -136,7 +149,7 @@ async fn a_batch_that_does_not_begin_at_the_checkpoint_is_fenced<T: Subject>() {
 
 async fn a_batch_of_a_partition_that_was_never_taken_is_fenced<T: Subject>() {
     let subject = T::begin().await;
-    let lease = Lease { epoch: 1, next_offset: 0 };
+    let lease = Lease { epoch: 1, next_offset: 0, last_event: None };
     assert_eq!(commit(subject.store(), &batch(lease, (0, 5), 1, 10)).await, Commit::Fenced);
     assert_eq!(subject.totals().await, Totals::new());
 }
@@ -160,6 +173,20 @@ async fn of_racing_commits_of_one_batch_one_takes_effect<T: Subject>() {
     let answers = futures_util::future::join_all((0..8).map(|_| commit(store, &batch))).await;
     assert!(answers.iter().all(|answer| *answer == Commit::Committed), "{answers:?}");
     assert_eq!(subject.totals().await, totals(10, 1));
+}
+
+async fn why_a_partition_has_stopped_is_known_until_it_is_taken_again<T: Subject>() {
+    let subject = T::begin().await;
+    let store = subject.store();
+    let stopped = async || store.checkpoints().await.expect("checkpoints")[0].stopped.clone();
+    let zombie = store.acquire(0).await.expect("a lease");
+    let owner = store.acquire(0).await.expect("a lease");
+    store.note_stop(0, zombie.epoch, "VERSION_GAP", "a zombie's").await.expect("the store answers");
+    assert_eq!(stopped().await, None, "who lost the partition has nothing to say about it");
+    store.note_stop(0, owner.epoch, "VERSION_GAP", "the owner's").await.expect("the store answers");
+    assert_eq!(stopped().await.as_deref(), Some("VERSION_GAP"));
+    store.acquire(0).await.expect("a lease");
+    assert_eq!(stopped().await, None);
 }
 
 macro_rules! on_every_store {
@@ -188,6 +215,7 @@ on_every_store! {
     a_batch_of_a_partition_that_was_never_taken_is_fenced
     a_batch_that_the_read_model_refuses_leaves_nothing
     of_racing_commits_of_one_batch_one_takes_effect
+    why_a_partition_has_stopped_is_known_until_it_is_taken_again
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! What the runtime promises: each event once, in a read model whose position moves with it, whatever is delivered, taken over or cut off.
 
 #[cfg(test)]
+mod broken_topics;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod partition;

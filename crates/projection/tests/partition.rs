@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 
 use idempo_devstack::testing::eventually;
 use idempo_projection::memory::Fault;
-use idempo_projection::{Cause, Ended, Entry, Halt, Partition, PartitionState, Progress, Store, run_partition};
+use idempo_projection::{Cause, Ended, Halt, Partition, PartitionState, Progress, Store, run_partition};
 use proptest::prelude::*;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    LIMIT, Memory, TOTAL_MAX, Tally, Tap, Totals, entries, feed, granted, malformed, of_unknown_type, passed_over, player, progress,
-    stream_of,
+    HOME, LIMIT, Memory, TOTAL_MAX, Tally, Tap, Totals, entries, entry, feed, granted, malformed, of_unknown_type, passed_over, player,
+    progress, stream_of,
 };
 
 struct Running {
@@ -34,7 +34,7 @@ async fn run(store: &Arc<Memory>) -> Running {
             break lease;
         }
     };
-    let partition = Partition { store: Arc::clone(store), progress: Arc::clone(&progress), topic: Arc::from("numbers"), number: 0, lease };
+    let partition = Partition { store: Arc::clone(store), progress: Arc::clone(&progress), topic: Arc::from("numbers"), home: HOME, lease };
     let task = tokio::spawn(run_partition::<Tally, Memory, _>(partition, feed, cancel.clone()));
     let start = usize::try_from(lease.next_offset).expect("an offset");
     Running { start, store: Arc::clone(store), progress, tap, cancel, task }
@@ -70,7 +70,7 @@ async fn an_event_counts_once_however_often_it_comes() {
     running.done(6).await;
     // The same offsets once more, as after a rebalance that went wrong.
     running.tap.send(records);
-    running.tap.send([Entry { offset: 6, value: Some(granted(1, 4, 1).into()) }]);
+    running.tap.send([entry(6, Some(granted(1, 4, 1)))]);
     running.done(7).await;
     assert_eq!(running.store.model().0, total(1, 17, 4));
     assert_eq!(running.end().await, Ended::Revoked);
@@ -110,8 +110,8 @@ async fn what_cant_be_understood_stops_the_partition_before_it() {
     for (code, poison) in cases {
         let running = run(&Arc::new(Memory::new())).await;
         running.tap.send(entries([granted(1, 1, 10)]));
-        running.tap.send([Entry { offset: 1, value: poison.clone().map(Into::into) }]);
-        running.tap.send([Entry { offset: 2, value: Some(granted(1, 2, 10).into()) }]);
+        running.tap.send([entry(1, poison.clone())]);
+        running.tap.send([entry(2, Some(granted(1, 2, 10)))]);
         let halt = running.stopped().await;
         assert_eq!((halt.offset, halt.cause.code()), (1, code), "{poison:?}");
         assert_eq!(running.store.model().0, total(1, 10, 1), "{poison:?}");
@@ -154,10 +154,10 @@ async fn a_zombie_gives_the_partition_up_and_leaves_nothing() {
     zombie.tap.send(entries([granted(1, 1, 10)]));
     zombie.done(1).await;
     let owner = run(&store).await;
-    zombie.tap.send([Entry { offset: 1, value: Some(granted(1, 2, 5).into()) }]);
+    zombie.tap.send([entry(1, Some(granted(1, 2, 5)))]);
     assert_eq!(zombie.task.await.expect("no panic"), Ended::Fenced);
     assert_eq!(store.model().0, total(1, 10, 1));
-    owner.tap.send([Entry { offset: 1, value: Some(granted(1, 2, 5).into()) }]);
+    owner.tap.send([entry(1, Some(granted(1, 2, 5)))]);
     owner.done(2).await;
     assert_eq!(store.model().0, total(1, 15, 2));
 }

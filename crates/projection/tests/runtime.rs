@@ -13,21 +13,34 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{LIMIT, Postgres, Tally, Totals, View, granted, of_unknown_type, player, progress, stream_of};
 
-const PARTITIONS: i32 = 4;
+pub(crate) const PARTITIONS: i32 = 4;
 
-fn kafka() -> idempo_kafka::Config {
+pub(crate) fn kafka() -> idempo_kafka::Config {
     idempo_kafka::Config { brokers: testing::kafka_brokers(), ..idempo_kafka::Config::default() }
 }
 
 /// A topic of one test.
-struct Topic(String);
+pub(crate) struct Topic {
+    pub(crate) name: String,
+    partitions: i32,
+}
 
 impl Topic {
-    async fn new() -> Self {
-        let name = format!("{}grants", testing::topic_prefix());
-        let spec = TopicSpec { name: name.clone(), partitions: PARTITIONS, retention_hours: 1, replication: 1, min_insync: 1 };
-        ensure_topics(&kafka(), &[spec]).await.expect("the topic can be made");
-        Self(name)
+    pub(crate) async fn new() -> Self {
+        Self::with(PARTITIONS).await
+    }
+
+    pub(crate) async fn with(partitions: i32) -> Self {
+        let topic = Self { name: format!("{}grants", testing::topic_prefix()), partitions };
+        topic.make().await;
+        topic
+    }
+
+    /// Makes it; again after it was deleted, as soon as the broker has forgotten the old one.
+    pub(crate) async fn make(&self) {
+        let Self { name, partitions } = self;
+        let spec = TopicSpec { name: name.clone(), partitions: *partitions, retention_hours: 1, replication: 1, min_insync: 1 };
+        eventually(LIMIT, "the topic can be made", async || ensure_topics(&kafka(), std::slice::from_ref(&spec)).await.is_ok()).await;
     }
 
     fn partition(number: u128) -> i32 {
@@ -35,7 +48,7 @@ impl Topic {
     }
 
     /// Writes records, each under its player's key, and waits until the broker has them all.
-    async fn write(&self, records: impl IntoIterator<Item = (u128, Vec<u8>)>) {
+    pub(crate) async fn write(&self, records: impl IntoIterator<Item = (u128, Vec<u8>)>) {
         let acknowledged = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&acknowledged);
         let producer = Producer::start(&kafka(), &ProducerConfig::default(), move |_, delivery| {
@@ -46,7 +59,8 @@ impl Topic {
         let mut count = 0;
         for (number, value) in records {
             let key = player(number).to_string();
-            let record = Outgoing { topic: &self.0, partition: Self::partition(number), key: key.as_bytes(), value: &value, headers: &[] };
+            let partition = partition_of(key.as_bytes(), self.partitions);
+            let record = Outgoing { topic: &self.name, partition, key: key.as_bytes(), value: &value, headers: &[] };
             while let Err(error) = producer.send(&record, count) {
                 assert!(matches!(error, SendError::Full), "{error:?}");
                 tokio::task::yield_now().await;
@@ -58,22 +72,22 @@ impl Topic {
 }
 
 /// A process of the projection.
-struct Process {
-    progress: Arc<Progress>,
-    view: idempo_projection::View<Postgres>,
+pub(crate) struct Process {
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) view: idempo_projection::View<Postgres>,
     cancel: CancellationToken,
     task: JoinHandle<Result<(), idempo_projection::Error>>,
 }
 
 impl Process {
-    fn start(view: &View, topic: &Topic, group: &str) -> Self {
-        let (store, progress, cancel) = (view.store(&topic.0), progress(), CancellationToken::new());
+    pub(crate) fn start(view: &View, topic: &Topic, group: &str) -> Self {
+        let (store, progress, cancel) = (view.store(&topic.name), progress(), CancellationToken::new());
         let options = Options {
             kafka: kafka(),
             consumer: ConsumerConfig { session_timeout_ms: 6_000, ..ConsumerConfig::default() },
-            group_id: format!("{}{group}", topic.0),
-            topic: topic.0.clone(),
-            partitions: PARTITIONS,
+            group_id: format!("{}{group}", topic.name),
+            topic: topic.name.clone(),
+            partitions: topic.partitions,
             generation: 1,
         };
         let projection = Projection::new(store, Arc::clone(&progress), options);
@@ -89,7 +103,7 @@ impl Process {
         self.progress.states().iter().filter(|(_, state)| *state == PartitionState::Running).count()
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.cancel.cancel();
         let ended = tokio::time::timeout(LIMIT, self.task).await.expect("it ends in time");
         ended.expect("no panic").expect("no error");
@@ -97,7 +111,7 @@ impl Process {
 }
 
 /// Grants to players 0 to `players`, versions `versions` of each, some of them twice.
-fn grants(players: u128, versions: std::ops::RangeInclusive<u64>) -> Vec<(u128, Vec<u8>)> {
+pub(crate) fn grants(players: u128, versions: std::ops::RangeInclusive<u64>) -> Vec<(u128, Vec<u8>)> {
     let mut records = Vec::new();
     for version in versions {
         for number in 0..players {
@@ -110,11 +124,11 @@ fn grants(players: u128, versions: std::ops::RangeInclusive<u64>) -> Vec<(u128, 
     records
 }
 
-fn totals(players: u128, versions: i64) -> Totals {
+pub(crate) fn totals(players: u128, versions: i64) -> Totals {
     (0..players).map(|number| (player(number), (versions, versions))).collect()
 }
 
-async fn eventually_totals(view: &View, expected: &Totals) {
+pub(crate) async fn eventually_totals(view: &View, expected: &Totals) {
     eventually(LIMIT, "all is in the read model", async || {
         view.totals().await.values().map(|row| row.1).sum::<i64>() >= expected.values().map(|row| row.1).sum()
     })
@@ -174,7 +188,7 @@ async fn an_offset_that_the_log_does_not_have_stops_its_partition_by_name() {
     let (view, topic) = (View::new().await, Topic::new().await);
     view.execute(&format!(
         "INSERT INTO checkpoint (projection, generation, topic, partition, next_offset) VALUES ('tally', 1, '{}', 2, 1000000)",
-        topic.0
+        topic.name
     ))
     .await;
     let process = Process::start(&view, &topic, "");
@@ -250,7 +264,7 @@ async fn a_reader_of_another_process_sees_what_it_waits_for() {
     let (view, topic) = (View::new().await, Topic::new().await);
     let writing = Process::start(&view, &topic, "");
     eventually(LIMIT, "all partitions are taken", async || writing.running() == 4).await;
-    let reading = idempo_projection::View::new(view.store(&topic.0), progress(), 1);
+    let reading = idempo_projection::View::new(view.store(&topic.name), progress(), 1);
     let waiting = tokio::spawn({
         let reading = reading.clone();
         async move { reading.reached(&[(stream_of(3), 5)], LIMIT).await }

@@ -10,7 +10,7 @@ use idempo_devstack::testing::{self, TestDatabase};
 use idempo_ids::{StreamId, Uuid};
 use idempo_pg::{Pool, Transaction};
 use idempo_projection::memory::{MemoryStore, Model};
-use idempo_projection::{Entry, Event, Feed, Interest, Malformed, PostgresStore, Progress, Projector, Scope, Tables};
+use idempo_projection::{Entry, Event, Feed, Home, Interest, Malformed, PostgresStore, Progress, Projector, Scope, Tables};
 use idempo_proto::event::v1::event_envelope::Data;
 use idempo_proto::event::v1::item_portion::What;
 use idempo_proto::event::v1::{EventEnvelope, FundsMinted, ItemGranted, ItemPortion};
@@ -42,6 +42,10 @@ impl Projector for Tally {
             201 => Interest::Consumed,
             _ => Interest::Unknown,
         }
+    }
+
+    fn category(_event_type: u16) -> &'static str {
+        "inventory"
     }
 
     fn apply(event: &Event, writes: &mut TallyWrites) -> Result<(), Malformed> {
@@ -185,10 +189,20 @@ pub(crate) fn of_unknown_type(number: u128, version: u64) -> Vec<u8> {
     bytes
 }
 
+/// A record in memory, under the key of its event.
+pub(crate) fn entry(offset: i64, value: Option<Vec<u8>>) -> Entry {
+    let value = value.map(Bytes::from);
+    let event = value.as_ref().and_then(|value| Event::decode(value).ok());
+    Entry { offset, key: event.map(|event| event.partition_key.to_string().into()), value }
+}
+
 /// Records in memory, offsets from 0.
 pub(crate) fn entries(values: impl IntoIterator<Item = Vec<u8>>) -> Vec<Entry> {
-    (0_i64..).zip(values).map(|(offset, value)| Entry { offset, value: Some(Bytes::from(value)) }).collect()
+    (0_i64..).zip(values).map(|(offset, value)| entry(offset, Some(value))).collect()
 }
+
+/// The only partition of a topic in memory.
+pub(crate) const HOME: Home = Home { partition: 0, partitions: 1 };
 
 /// A feed in memory. It ends when the sender is dropped.
 pub(crate) struct MemoryFeed {

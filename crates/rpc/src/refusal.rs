@@ -34,6 +34,18 @@ pub fn projection_behind(domain: &str, projection: &str, position: &str, lag_ms:
         .retry_after(RETRY_AFTER)
 }
 
+/// A partition of a read model has stopped before `offset` and waits for a person, so `min_position` is not reached; `code` says what stopped it.
+/// Trying again soon does not help.
+pub fn projection_stopped(domain: &str, projection: &str, position: &str, (partition, offset, code): (i32, i64, &str)) -> StatusBuilder {
+    let text = "the read model has not reached min_position, and a partition of it has stopped";
+    refusal(Code::Unavailable, "PROJECTION_STOPPED", domain, text)
+        .metadata("projection", projection)
+        .metadata("position", position)
+        .metadata("partition", partition)
+        .metadata("offset", offset)
+        .metadata("code", code)
+}
+
 /// There is no history at the time that was asked for.
 pub fn as_of_out_of_range(domain: &str, oldest: jiff::Timestamp, newest: jiff::Timestamp) -> StatusBuilder {
     refusal(Code::OutOfRange, "AS_OF_OUT_OF_RANGE", domain, format!("there is history from {oldest} to {newest}"))

@@ -35,6 +35,13 @@ impl Projector for InventoryProjector {
         }
     }
 
+    fn category(event_type: u16) -> &'static str {
+        match event_type {
+            200 => "item-type",
+            _ => "inventory",
+        }
+    }
+
     fn apply(event: &Event, writes: &mut Writes) -> Result<(), Malformed> {
         let mut context = Context { event, player: PlayerId::new(event.partition_key), writes };
         match &event.data {

@@ -33,7 +33,6 @@ use idempo_pg::Pool;
 use idempo_projection::{Halt, PostgresStore, Progress, Projection, Projector as _, Scope, StoreError};
 use idempo_proto::inventory::v1::inventory_query_service_server::InventoryQueryServiceServer;
 use idempo_runtime::{Condition, Invalid, Platform, Role, Running, Stage, Task};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService as _;
 use tonic::service::Routes;
@@ -62,6 +61,7 @@ impl Role for InventoryProjection {
         let pool = Pool::open(&config.generation_database())?;
         let scope = Scope { generation: config.generation, topic: config.topic() };
         let store = Arc::new(PostgresStore::new::<InventoryProjector>(pool.clone(), scope, InventoryTables));
+        let topic = config.topic();
         let progress = Arc::new(Progress::new(platform.clock.clone(), InventoryProjector::NAME, config.generation));
         let projection = Projection::new(Arc::clone(&store), Arc::clone(&progress), config.options());
         let handlers = Handlers { pool: pool.clone(), view: projection.view(), partitions: config.partitions };
@@ -75,7 +75,7 @@ impl Role for InventoryProjection {
             if claim(&store, &cancel).await? {
                 tokio::try_join!(
                     async { Ok(projection.run::<InventoryProjector>(cancel.clone()).await?) },
-                    watch_partitions(progress.stopped(), condition, cancel.clone()),
+                    watch_partitions(&topic, &progress, condition, cancel.clone()),
                 )?;
             }
             Ok(())
@@ -115,21 +115,23 @@ async fn claim(store: &PostgresStore<InventoryTables>, cancel: &CancellationToke
     Ok(false)
 }
 
-/// Ready while no partition of this process has stopped: what such a one holds falls behind until a person has mended the cause.
-async fn watch_partitions(
-    mut stopped: watch::Receiver<Vec<(i32, Halt)>>,
-    condition: Condition,
-    cancel: CancellationToken,
-) -> anyhow::Result<()> {
+/// Ready while no partition of this process has stopped, and the topic is as it must be: what a stopped one holds falls behind until a person has
+/// mended the cause.
+async fn watch_partitions(topic: &str, progress: &Progress, condition: Condition, cancel: CancellationToken) -> anyhow::Result<()> {
+    let (mut stopped, mut fault) = (progress.stopped(), progress.topic_fault());
     loop {
-        let reasons: Vec<String> =
-            stopped.borrow_and_update().iter().map(|(partition, halt)| format!("partition {partition} {halt}")).collect();
+        let name = |(partition, halt): &(i32, Halt)| format!("{}: topic {topic}, partition {partition} {halt}", halt.cause.code());
+        let mut reasons: Vec<String> = stopped.borrow_and_update().iter().map(name).collect();
+        reasons.extend(fault.borrow_and_update().iter().map(ToString::to_string));
         if reasons.is_empty() {
             condition.met();
         } else {
             condition.unmet(reasons.join("; "));
         }
-        match cancel.run_until_cancelled(stopped.changed()).await {
+        let changed = async {
+            tokio::select! { changed = stopped.changed() => changed, changed = fault.changed() => changed }
+        };
+        match cancel.run_until_cancelled(changed).await {
             Some(Ok(())) => {}
             Some(Err(_)) | None => return Ok(()),
         }

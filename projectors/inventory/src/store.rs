@@ -2,11 +2,16 @@
 
 use idempo_ids::{PlayerId, Uuid};
 use idempo_pg::{Error, Transaction};
-use idempo_projection::Tables;
+use idempo_projection::{CopyRows, Micros, Tables};
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 
-use crate::writes::Writes;
+use crate::writes::{HistoryEntry, Writes};
+
+/// From how many rows on a COPY is worth its further round trip.
+const COPY_ROWS_MIN: usize = 200;
+/// The bytes of a row of `item_events` in a COPY.
+const ITEM_EVENT_BYTES: usize = 126;
 
 /// The tables of `inventory_view_db`, in the schema that the connection's search path names.
 #[derive(Debug, Clone, Copy)]
@@ -16,10 +21,11 @@ impl Tables for InventoryTables {
     type Writes = Writes;
 
     async fn write(&self, transaction: &Transaction<'_>, writes: &Writes) -> Result<(), Error> {
-        write_items(transaction, writes).await?;
+        write_item_events(transaction, writes).await?;
         write_stacks(transaction, writes).await?;
         write_loadouts(transaction, writes).await?;
-        write_item_events(transaction, writes).await
+        // Last, because these are the only rows that another partition's batch can wait for.
+        write_items(transaction, writes).await
     }
 }
 
@@ -43,7 +49,7 @@ async fn write_items(transaction: &Transaction<'_>, writes: &Writes) -> Result<(
     let reservations: Vec<Option<Uuid>> = writes.items.values().map(|row| row.state.reservation().map(Uuid::from)).collect();
     let hops: Vec<i64> = writes.items.values().map(|row| row.hop).collect();
     let revisions: Vec<i64> = writes.items.values().map(|row| row.revision).collect();
-    let times: Vec<Timestamp> = writes.items.values().map(|row| row.updated_at).collect();
+    let times: Vec<Micros> = writes.items.values().map(|row| Micros(row.updated_at)).collect();
     let parameters: [Parameter<'_>; 8] = [&ids, &types, &owners, &states, &reservations, &hops, &revisions, &times];
     execute(transaction, include_str!("sql/write_items.sql"), &parameters).await
 }
@@ -56,8 +62,7 @@ async fn write_stacks(transaction: &Transaction<'_>, writes: &Writes) -> Result<
     let types: Vec<&str> = writes.stacks.keys().map(|key| key.item_type.as_str()).collect();
     let quantities: Vec<i64> = writes.stacks.values().map(|change| change.quantity).collect();
     let reserved: Vec<i64> = writes.stacks.values().map(|change| change.reserved).collect();
-    let times: Vec<Timestamp> = writes.stacks.values().map(|change| change.updated_at).collect();
-    execute(transaction, include_str!("sql/open_stacks.sql"), &[&players, &types, &times]).await?;
+    let times: Vec<Micros> = writes.stacks.values().map(|change| Micros(change.updated_at)).collect();
     let parameters: [Parameter<'_>; 5] = [&players, &types, &quantities, &reserved, &times];
     execute(transaction, include_str!("sql/add_to_stacks.sql"), &parameters).await
 }
@@ -67,7 +72,7 @@ async fn write_loadouts(transaction: &Transaction<'_>, writes: &Writes) -> Resul
         writes.loadouts.iter().filter_map(|(player, change)| Some((*player, change.replaced_at?))).collect();
     if !replaced.is_empty() {
         let players: Vec<Uuid> = replaced.iter().map(|(player, _)| player.uuid()).collect();
-        let times: Vec<Timestamp> = replaced.iter().map(|(_, at)| *at).collect();
+        let times: Vec<Micros> = replaced.iter().map(|(_, at)| Micros(*at)).collect();
         execute(transaction, include_str!("sql/put_away.sql"), &[&players, &times]).await?;
     }
     let rows = || writes.loadouts.iter().flat_map(|(player, change)| change.items.iter().map(move |(item, row)| (player, item, row)));
@@ -77,12 +82,20 @@ async fn write_loadouts(transaction: &Transaction<'_>, writes: &Writes) -> Resul
     }
     let items: Vec<Uuid> = rows().map(|(_, item, _)| item.uuid()).collect();
     let equipped: Vec<bool> = rows().map(|(.., (equipped, _))| *equipped).collect();
-    let times: Vec<Timestamp> = rows().map(|(.., (_, since))| *since).collect();
+    let times: Vec<Micros> = rows().map(|(.., (_, since))| Micros(*since)).collect();
     execute(transaction, include_str!("sql/write_loadouts.sql"), &[&players, &items, &equipped, &times]).await
 }
 
+/// In the order of their keys: neighbours in the index are written together.
 async fn write_item_events(transaction: &Transaction<'_>, writes: &Writes) -> Result<(), Error> {
-    let history = &writes.history;
+    let (mut told, untold): (Vec<_>, Vec<_>) = writes.history.iter().partition::<Vec<&HistoryEntry>, _>(|entry| entry.hop.is_some());
+    // Before the others: what the batch does not tell is looked up in what was there before it.
+    insert_item_events(transaction, &untold).await?;
+    told.sort_unstable_by_key(|entry| (entry.item, entry.hop, entry.ordinal));
+    if told.len() < COPY_ROWS_MIN { insert_item_events(transaction, &told).await } else { copy_item_events(transaction, &told).await }
+}
+
+async fn insert_item_events(transaction: &Transaction<'_>, history: &[&HistoryEntry]) -> Result<(), Error> {
     if history.is_empty() {
         return Ok(());
     }
@@ -93,7 +106,25 @@ async fn write_item_events(transaction: &Transaction<'_>, writes: &Writes) -> Re
     let types: Vec<i16> = history.iter().map(|entry| entry.event_type).collect();
     let players: Vec<Uuid> = history.iter().map(|entry| entry.player.uuid()).collect();
     let counterparties: Vec<Option<Uuid>> = history.iter().map(|entry| entry.counterparty.map(Uuid::from)).collect();
-    let times: Vec<Timestamp> = history.iter().map(|entry| entry.decided_at).collect();
+    let times: Vec<Micros> = history.iter().map(|entry| Micros(entry.decided_at)).collect();
     let parameters: [Parameter<'_>; 8] = [&items, &hops, &ordinals, &events, &types, &players, &counterparties, &times];
     execute(transaction, include_str!("sql/write_item_events.sql"), &parameters).await
+}
+
+/// The same, where every hop is known.
+async fn copy_item_events(transaction: &Transaction<'_>, history: &[&HistoryEntry]) -> Result<(), Error> {
+    let mut rows = CopyRows::new(8, history.len().saturating_mul(ITEM_EVENT_BYTES));
+    for entry in history {
+        rows.row();
+        rows.uuid(entry.item.uuid());
+        rows.bigint(entry.hop.unwrap_or_default());
+        rows.bigint(entry.ordinal);
+        rows.uuid(entry.event_id.uuid());
+        rows.smallint(entry.event_type);
+        rows.uuid(entry.player.uuid());
+        rows.optional_uuid(entry.counterparty.map(Uuid::from));
+        rows.timestamp(entry.decided_at);
+    }
+    rows.send(transaction, include_str!("sql/copy_item_events.sql")).await?;
+    Ok(())
 }

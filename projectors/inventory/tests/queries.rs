@@ -297,7 +297,7 @@ async fn a_page_token_belongs_to_its_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_partition_shows_in_the_readiness_and_the_others_answer() {
+async fn a_stopped_partition_shows_in_the_readiness_and_to_readers_that_need_it_and_the_others_answer() {
     let mut service = Service::start().await;
     let poisoned = partition_of(player(0).to_string().as_bytes(), PARTITIONS);
     service.write(vec![(player(0).uuid(), b"not an envelope".to_vec())]).await;
@@ -305,7 +305,8 @@ async fn a_stopped_partition_shows_in_the_readiness_and_the_others_answer() {
     eventually(LIMIT, "the readiness says so", async || !readiness.is_ready()).await;
     let missing = readiness.missing();
     assert_eq!(missing.len(), 1, "{missing:?}");
-    assert!(format!("{missing:?}").contains(&format!("partition {poisoned} stopped before offset 0")), "{missing:?}");
+    let said = format!("UNDECODABLE_RECORD: topic {}, partition {poisoned} stopped before offset 0", service.topic);
+    assert!(format!("{missing:?}").contains(&said), "{missing:?}");
     let world = sample(3);
     let key = |envelope: &EventEnvelope| Uuid::from_slice(&envelope.partition_key).expect("a key");
     let others = |envelope: &&EventEnvelope| partition_of(key(envelope).to_string().as_bytes(), PARTITIONS) != poisoned;
@@ -318,5 +319,19 @@ async fn a_stopped_partition_shows_in_the_readiness_and_the_others_answer() {
         asked += 1;
     }
     assert!(asked > 0);
+
+    let stopped = service.client.list_items(items_of(0)).await.expect("what is there").into_inner();
+    assert!(stopped.items.is_empty());
+    assert!(stopped.freshness.expect("freshness").lag_events > 0);
+    let min_position = idempo_rpc::position::encode(&[(stream(0), 1)]);
+    let item = world.items.iter().find(|item| item.owner == 0).expect("an item of the player");
+    let list = service.client.list_items(ListItemsRequest { min_position: min_position.clone(), ..items_of(0) }).await;
+    let get = service.client.get_item(GetItemRequest { name: format!("items/{}", item.id), min_position }).await;
+    for refused in [list.expect_err("it is not there"), get.expect_err("it is not there")] {
+        let info = refused.get_details_error_info().expect("an ErrorInfo");
+        assert_eq!((refused.code(), info.reason.as_str()), (Code::Unavailable, "PROJECTION_STOPPED"));
+        let named = ["partition", "offset", "code"].map(|name| info.metadata[name].clone());
+        assert_eq!(named, [poisoned.to_string(), "0".to_owned(), "UNDECODABLE_RECORD".to_owned()]);
+    }
     service.stop().await;
 }

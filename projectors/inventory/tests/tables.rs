@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use idempo_ids::StreamId;
 use idempo_inventory_projector::{InventoryProjector, InventoryTables, fold, read_rows};
-use idempo_projection::{Batch, Commit, Event, PostgresStore, Scope, Store as _, StoreError};
+use idempo_projection::{Batch, Commit, Event, PostgresStore, Scope, Store as _, StoreError, StreamEnd};
 
 use crate::support::{ReadModel, interleaved, writes};
-use crate::world::sample;
+use crate::world::{large_sample, sample};
 
 type InventoryStore = PostgresStore<InventoryTables>;
 
@@ -16,11 +16,13 @@ async fn project(store: &InventoryStore, partition: i32, events: Vec<Event>, bat
     let lease = store.acquire(partition).await.expect("a lease");
     let mut from = lease.next_offset;
     for events in events.chunks(batch_size) {
-        let versions: BTreeMap<StreamId, u64> = events.iter().map(|event| (event.stream_id, event.version)).collect();
+        let end = |event: &Event| StreamEnd { stream: event.stream_id, version: event.version, event_id: Some(event.event_id) };
+        let versions: BTreeMap<StreamId, StreamEnd> = events.iter().map(|event| (event.stream_id, end(event))).collect();
+        let last_event = events.last().map(|event| event.event_id);
         let to = from + i64::try_from(events.len()).expect("small");
         let newest_at = events.iter().map(|event| event.decided_at).max();
-        let versions = versions.into_iter().collect();
-        let batch = Batch { partition, epoch: lease.epoch, from, to, newest_at, versions, writes: writes(events) };
+        let versions = versions.into_values().collect();
+        let batch = Batch { partition, epoch: lease.epoch, from, to, newest_at, last_event, versions, writes: writes(events) };
         loop {
             match store.commit(&batch).await {
                 Ok(commit) => break assert_eq!(commit, Commit::Committed),
@@ -55,6 +57,18 @@ async fn partitions_that_run_side_by_side_leave_the_rows_of_the_fold() {
 }
 
 #[tokio::test]
+async fn large_batches_leave_the_rows_of_the_fold() {
+    let read_model = ReadModel::new().await;
+    let scope = Scope { generation: 1, topic: "economy-events".to_owned() };
+    let store = InventoryStore::new::<InventoryProjector>(read_model.pool.clone(), scope, InventoryTables);
+    let events = large_sample().events();
+    let expected = fold(&events).expect("it folds");
+    assert!(expected.item_events.len() > 1_500, "only {} entries in histories", expected.item_events.len());
+    project(&store, 0, events, 1_000).await;
+    assert_eq!(read_rows(&read_model.pool).await.expect("the rows can be read"), expected);
+}
+
+#[tokio::test]
 async fn a_stack_that_would_fall_below_zero_is_refused_as_a_whole() {
     let read_model = ReadModel::new().await;
     let scope = Scope { generation: 1, topic: "economy-events".to_owned() };
@@ -65,7 +79,7 @@ async fn a_stack_that_would_fall_below_zero_is_refused_as_a_whole() {
         change.quantity -= 1_000_000;
     }
     assert!(!writes.stacks.is_empty());
-    let batch = Batch { partition: 0, epoch: lease.epoch, from: 0, to: 1, newest_at: None, versions: Vec::new(), writes };
+    let batch = Batch { partition: 0, epoch: lease.epoch, from: 0, to: 1, newest_at: None, last_event: None, versions: Vec::new(), writes };
     assert!(matches!(store.commit(&batch).await, Err(StoreError::Refused(_))));
     assert_eq!(read_rows(&read_model.pool).await.expect("the rows can be read"), idempo_inventory_projector::Rows::default());
 }

@@ -40,6 +40,12 @@ pub(crate) fn sample(number: usize) -> World {
     World::play(&moves)
 }
 
+/// A world of some thousand events that is the same each time.
+pub(crate) fn large_sample() -> World {
+    let moves = moves_of(4_000).new_tree(&mut TestRunner::deterministic()).expect("moves").current();
+    World::play(&moves)
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unique {
     pub(crate) id: ItemId,

@@ -79,7 +79,7 @@ impl Default for ConsumerConfig {
             group_id: String::new(),
             instance_id: String::new(),
             topics: Vec::new(),
-            buffer_records: 4_096,
+            buffer_records: 8_192,
             fetch_queue_kib: 4_096,
             revoke_wait_ms: 10_000,
             session_timeout_ms: 10_000,

@@ -17,6 +17,9 @@ pub enum StartOffset {
     Beginning,
     /// At this offset. If the log does not have it, the partition fails.
     Offset(i64),
+    /// At the record before this offset, so that the reader can see whether it is the one it knows; at this offset where retention has passed that
+    /// record. If the log has neither, the partition fails.
+    After(i64),
 }
 
 /// The thread's end of a stream.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use tokio::sync::mpsc;
 
@@ -61,12 +61,12 @@ impl Record {
         if self.has_value { self.bytes.get(self.key_len.unwrap_or(0)..) } else { None }
     }
 
-    /// The value without a copy of it; `None` for a tombstone.
+    /// The key and the value without a copy of them; `None` for a record without a key, and for a tombstone.
     #[must_use]
-    pub fn into_value(self) -> Option<Bytes> {
-        let mut bytes = self.bytes;
-        bytes.advance(self.key_len.unwrap_or(0).min(bytes.len()));
-        self.has_value.then_some(bytes)
+    pub fn into_parts(self) -> (Option<Bytes>, Option<Bytes>) {
+        let mut value = self.bytes;
+        let key = value.split_to(self.key_len.unwrap_or(0).min(value.len()));
+        (self.key_len.map(|_| key), self.has_value.then_some(value))
     }
 
     /// The W3C trace context of the command behind the record, where it was traced.

@@ -33,6 +33,9 @@ const WATERMARK_TIMEOUT: Duration = Duration::from_secs(2);
 /// A member that does not poll for so long is taken for dead. The thread polls at least each [`IDLE_WAIT`], whatever the tasks do.
 const POLL_INTERVAL_MAX_MS: &str = "300000";
 
+/// How soon partitions that were added to a topic are noticed, in milliseconds.
+const METADATA_INTERVAL_MS: &str = "10000";
+
 /// Wakes the thread, and tells it to end.
 #[derive(Debug, Default)]
 pub(super) struct Waker {
@@ -116,6 +119,7 @@ fn client_config(kafka: &Config, config: &ConsumerConfig) -> Result<ClientConfig
         .set("fetch.error.backoff.ms", "100")
         .set("fetch.wait.max.ms", "100")
         .set("fetch.max.bytes", "8388608")
+        .set("topic.metadata.refresh.interval.ms", METADATA_INTERVAL_MS)
         .set("statistics.interval.ms", "1000");
     if !config.instance_id.is_empty() {
         client.set("group.instance.id", &config.instance_id);
@@ -316,23 +320,28 @@ impl Reader {
     /// Gives a partition a queue of its own and adds it to the list with its offset.
     fn open(&mut self, outlet: Outlet, list: &mut TopicPartitionList) {
         let partition = &outlet.shared.partition;
-        let offset = match outlet.start {
-            StartOffset::Beginning => Offset::Beginning,
-            StartOffset::Offset(offset) => Offset::Offset(offset),
-        };
         let Some(mut queue) = self.consumer.split_partition_queue(&partition.topic, partition.partition) else {
             tracing::error!(%partition, "the partition has no queue");
             return;
         };
+        let low = match self.consumer.fetch_watermarks(&partition.topic, partition.partition, WATERMARK_TIMEOUT) {
+            Ok((low, high)) => {
+                outlet.shared.high_watermark.fetch_max(high, Ordering::Relaxed);
+                Some(low)
+            }
+            Err(error) => {
+                tracing::warn!(%partition, %error, "watermarks are not known yet");
+                None
+            }
+        };
+        let offset = match outlet.start {
+            StartOffset::Beginning => Offset::Beginning,
+            StartOffset::After(offset) if offset > 0 && low != Some(offset) => Offset::Offset(offset - 1),
+            StartOffset::Offset(offset) | StartOffset::After(offset) => Offset::Offset(offset),
+        };
         if let Err(error) = list.add_partition_offset(&partition.topic, partition.partition, offset) {
             tracing::error!(%partition, %error, "an offset could not be expressed");
             return;
-        }
-        match self.consumer.fetch_watermarks(&partition.topic, partition.partition, WATERMARK_TIMEOUT) {
-            Ok((_, high)) => {
-                outlet.shared.high_watermark.fetch_max(high, Ordering::Relaxed);
-            }
-            Err(error) => tracing::warn!(%partition, %error, "watermarks are not known yet"),
         }
         self.consumer.context().watch(partition.clone(), Arc::clone(&outlet.shared.high_watermark));
         let bell = Arc::clone(&self.waker);
@@ -384,7 +393,10 @@ impl Reader {
         inlet.outlet.shared.ended.store(true, Ordering::Release);
         self.consumer.context().unwatch(partition);
         let error = match (&source, inlet.outlet.start) {
-            (KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset), StartOffset::Offset(wanted)) => {
+            (
+                KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset),
+                StartOffset::Offset(wanted) | StartOffset::After(wanted),
+            ) => {
                 let (low, high) =
                     self.consumer.fetch_watermarks(&partition.topic, partition.partition, WATERMARK_TIMEOUT).unwrap_or((-1, -1));
                 Error::OffsetOutOfRange { partition: partition.clone(), wanted, low, high }

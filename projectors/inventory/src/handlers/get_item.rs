@@ -16,7 +16,7 @@ pub(crate) async fn get_item(handlers: &Handlers, request: Request<GetItemReques
     let named = named(&mut violations, &asked.name);
     let position = violations.position("min_position", &asked.min_position);
     let ((item, owner), position) = violations.accept(DOMAIN, (named, position))?;
-    let client = handlers.reader_at(&asked.min_position, &position, deadline).await?;
+    let client = handlers.reader_at(Basis::All, &asked.min_position, &position, deadline).await?;
     let holding = queries::get_item(&client, item).await.map_err(|error| away(&error))?;
     // Of somebody else's item under this name nothing is said, not even that it is there.
     let holding = holding.filter(|holding| owner.is_none_or(|owner| owner == holding.owner)).ok_or_else(|| item_not_found(item))?;

@@ -25,7 +25,7 @@ pub(crate) async fn list_items(handlers: &Handlers, request: Request<ListItemsRe
     let filter = filter(&mut violations, asked);
     let position = violations.position("min_position", &asked.min_position);
     let (player, limit, after, filter, position) = violations.accept(DOMAIN, (player, limit, after, filter, position))?;
-    let client = handlers.reader_at(&asked.min_position, &position, deadline).await?;
+    let client = handlers.reader_at(Basis::Player(player), &asked.min_position, &position, deadline).await?;
     // One more than the page, to know whether there is a next one.
     let mut holdings =
         queries::list_items(&client, player, &filter, after.as_ref(), i64::from(limit) + 1).await.map_err(|error| away(&error))?;

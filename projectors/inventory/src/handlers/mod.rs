@@ -8,7 +8,7 @@ use idempo_errors::Classified;
 use idempo_ids::{ItemId, PlayerId, StreamId};
 use idempo_kafka::partition_of;
 use idempo_pg::{Client, Pool};
-use idempo_projection::{PostgresStore, Projector as _, Reached, View};
+use idempo_projection::{PostgresStore, Projector as _, Reached, Stopped, View};
 use idempo_proto::event::v1::ItemKind;
 use idempo_proto::inventory::v1::{Freshness, Item};
 use idempo_rpc::{Deadline, refusal, status, timestamp};
@@ -45,24 +45,39 @@ enum Basis {
 
 impl Handlers {
     /// A connection on which the read model has what the caller asks for.
-    async fn reader_at(&self, text: &str, position: &[(StreamId, u64)], deadline: Deadline) -> Result<Client, Status> {
+    async fn reader_at(&self, basis: Basis, text: &str, position: &[(StreamId, u64)], deadline: Deadline) -> Result<Client, Status> {
         if !position.is_empty() {
             let started = Instant::now();
             let reached = self.view.reached(position, deadline.wait_budget()).await.map_err(|error| away(&error))?;
             metrics::waited(reached, started.elapsed());
             if reached == Reached::NotYet {
-                let lag_ms = self.view.lag(None).ms;
-                return Err(refusal::projection_behind(DOMAIN, InventoryProjector::NAME, text, lag_ms).into_status());
+                return Err(self.not_reached(basis, text));
             }
         }
         self.pool.get().await.map_err(|error| away(&error))
     }
 
+    /// Why a position is not reached. Streams don't tell their partitions, so of those that have stopped the player's own comes first, then any.
+    fn not_reached(&self, basis: Basis, text: &str) -> Status {
+        let own = self.view.stops(self.partition(basis)).into_iter().next();
+        match own.or_else(|| self.view.stops(None).into_iter().next()) {
+            Some(Stopped { partition, offset, code }) => {
+                refusal::projection_stopped(DOMAIN, InventoryProjector::NAME, text, (partition, offset, &code)).into_status()
+            }
+            None => refusal::projection_behind(DOMAIN, InventoryProjector::NAME, text, self.view.lag(None).ms).into_status(),
+        }
+    }
+
+    /// The one partition that an answer depends on.
+    fn partition(&self, basis: Basis) -> Option<i32> {
+        match basis {
+            Basis::Player(player) => Some(partition_of(player.to_string().as_bytes(), self.partitions)),
+            Basis::All => None,
+        }
+    }
+
     fn freshness(&self, basis: Basis) -> Option<Freshness> {
-        let lag = match basis {
-            Basis::Player(player) => self.view.lag(Some(partition_of(player.to_string().as_bytes(), self.partitions))),
-            Basis::All => self.view.lag(None),
-        };
+        let lag = self.view.lag(self.partition(basis));
         Some(Freshness { lag_events: lag.events, lag_ms: lag.ms, generation: self.view.generation() })
     }
 }

@@ -1,0 +1,201 @@
+//! What a projection does with a topic that is not as it must be: each state has a name, stops what it must, and skips nothing.
+
+use idempo_devstack::testing::eventually;
+use idempo_kafka::by_hand::{self, Anything};
+use idempo_projection::{Cause, Halt, PartitionState, TopicFault};
+use idempo_proto::event::v1::EventEnvelope;
+use prost::Message as _;
+
+use crate::runtime::{PARTITIONS, Process, Topic, eventually_totals, grants, kafka, totals};
+use crate::support::{LIMIT, Totals, View, granted, malformed, of_unknown_type, player};
+
+/// A player of a partition: the lowest.
+fn resident(partition: i32, partitions: i32) -> u128 {
+    (0..).find(|number| idempo_kafka::partition_of(player(*number).to_string().as_bytes(), partitions) == partition).expect("there is one")
+}
+
+fn changed(envelope: &[u8], change: impl FnOnce(&mut EventEnvelope)) -> Vec<u8> {
+    let mut envelope = EventEnvelope::decode(envelope).expect("an envelope");
+    change(&mut envelope);
+    envelope.encode_to_vec()
+}
+
+/// A spoilt record: its key, or none, and its value, or none.
+type Poison = (Option<String>, Option<Vec<u8>>);
+
+/// What can stand in a topic that is no next event of a stream, for a player who has versions 1 and 2, and the code of the state it leads to.
+fn poisons(number: u128, stranger: u128) -> Vec<(&'static str, Poison)> {
+    let key = |number: u128| Some(player(number).to_string());
+    let third = granted(number, 3, 1);
+    let other_stream = changed(&granted(number, 1, 1), |envelope| envelope.stream_id = vec![9; 16].into());
+    let other_second = changed(&granted(number, 2, 7), |envelope| envelope.event_id = vec![9; 16].into());
+    let large = changed(&third, |envelope| envelope.traceparent = "x".repeat(900_000)).into_iter().chain([0xff]).collect();
+    vec![
+        ("UNDECODABLE_RECORD", (key(number), Some(b"\xff\xfe not an envelope".to_vec()))),
+        ("UNDECODABLE_RECORD", (key(number), Some(third[..third.len() - 5].to_vec()))),
+        ("UNDECODABLE_RECORD", (key(number), Some(Vec::new()))),
+        ("UNDECODABLE_RECORD", (key(number), Some(large))),
+        ("UNDECODABLE_RECORD", (key(number), Some(prost_types::Timestamp { seconds: 7, nanos: 9 }.encode_to_vec()))),
+        ("UNDECODABLE_RECORD", (key(number), None)),
+        ("UNKNOWN_EVENT_TYPE", (key(number), Some(of_unknown_type(number, 3)))),
+        ("MALFORMED_EVENT", (key(number), Some(malformed(number, 3)))),
+        ("FOREIGN_STREAM", (key(number), Some(other_stream))),
+        ("KEY_MISMATCH", (None, Some(third.clone()))),
+        ("KEY_MISMATCH", (key(stranger), Some(third))),
+        ("MISPLACED_RECORD", (key(stranger), Some(granted(stranger, 1, 1)))),
+        ("VERSION_GAP", (key(number), Some(granted(number, 4, 1)))),
+        ("VERSION_CONFLICT", (key(number), Some(other_second))),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_else_stands_in_a_topic_stops_its_partition_by_name_and_no_other() {
+    let cases = poisons(0, 0).len();
+    let partitions = i32::try_from(cases).expect("small") + 1;
+    let (view, topic) = (View::new().await, Topic::with(partitions).await);
+    let healthy = resident(partitions - 1, partitions);
+    let mut records = Vec::new();
+    let mut expected = Vec::new();
+    for partition in 0..partitions - 1 {
+        let number = resident(partition, partitions);
+        let (code, (key, value)) = poisons(number, healthy).swap_remove(usize::try_from(partition).expect("small"));
+        let own = Some(player(number).to_string());
+        for (key, value) in [
+            (own.clone(), Some(granted(number, 1, 1))),
+            (own.clone(), Some(granted(number, 2, 1))),
+            (key, value),
+            (own, Some(granted(number, 3, 1))),
+        ] {
+            records.push((partition, key, value));
+        }
+        expected.push((partition, 2, code));
+    }
+    let records: Vec<Anything<'_>> = records
+        .iter()
+        .map(|(partition, key, value)| Anything { partition: *partition, key: key.as_ref().map(String::as_bytes), value: value.as_deref() })
+        .collect();
+    by_hand::write(&kafka(), &topic.name, &records).await.expect("it is written");
+
+    let process = Process::start(&view, &topic, "");
+    eventually(LIMIT, "each has stopped", async || process.progress.stops(None).len() >= cases).await;
+    let stops = process.progress.stops(None);
+    let found: Vec<_> = stops.iter().map(|stop| (stop.partition, stop.offset, stop.code.as_str())).collect();
+    assert_eq!(found, expected);
+    topic.write([(healthy, granted(healthy, 1, 1))]).await;
+    let mut rows: Totals = (0..partitions - 1).map(|partition| (player(resident(partition, partitions)), (2, 2))).collect();
+    rows.insert(player(healthy), (1, 1));
+    eventually_totals(&view, &rows).await;
+
+    // Another process learns it from the read model, and who takes the partitions again finds the same.
+    eventually(LIMIT, "it is kept", async || {
+        let noted = view.store(&topic.name);
+        let checkpoints = idempo_projection::Store::checkpoints(&*noted).await.expect("checkpoints");
+        checkpoints.iter().filter(|checkpoint| checkpoint.stopped.is_some()).count() == cases
+    })
+    .await;
+    process.stop().await;
+    let again = Process::start(&view, &topic, "-again");
+    eventually(LIMIT, "each has stopped again", async || again.progress.stops(None).len() >= cases).await;
+    assert_eq!(again.progress.stops(None), stops);
+    assert_eq!(view.totals().await, rows);
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_added_by_hand_are_not_read_and_the_others_go_on() {
+    let (view, topic) = (View::new().await, Topic::new().await);
+    let process = Process::start(&view, &topic, "");
+    topic.write(grants(20, 1..=5)).await;
+    eventually_totals(&view, &totals(20, 5)).await;
+    let total = usize::try_from(PARTITIONS).expect("small") + 1;
+    by_hand::add_partitions(&kafka(), &topic.name, total).await.expect("a partition more");
+    let fault = TopicFault::Partitions { topic: topic.name.clone(), found: total, expected: total - 1 };
+    let mut faults = process.progress.topic_fault();
+    let known = tokio::time::timeout(LIMIT, faults.wait_for(|known| known.as_ref() == Some(&fault))).await;
+    known.expect("it is noticed").expect("the progress lives");
+
+    let stray = resident(PARTITIONS, PARTITIONS + 1);
+    let (key, value) = (player(stray).to_string(), granted(stray, 6, 1));
+    let record = Anything { partition: PARTITIONS, key: Some(key.as_bytes()), value: Some(&value) };
+    by_hand::write(&kafka(), &topic.name, &[record]).await.expect("it is written");
+    let halt = Halt { offset: 0, cause: Cause::Unexpected { partitions: PARTITIONS } };
+    eventually(LIMIT, "the new partition has stopped", async || {
+        process.progress.states().contains(&(PARTITIONS, PartitionState::Stopped(halt.clone())))
+    })
+    .await;
+    topic.write(grants(20, 6..=9)).await;
+    eventually_totals(&view, &totals(20, 9)).await;
+    assert_eq!(process.progress.stops(None).len(), 1);
+    process.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_was_deleted_is_named_and_one_made_anew_is_not_taken_for_it() {
+    let (view, topic) = (View::new().await, Topic::new().await);
+    let process = Process::start(&view, &topic, "");
+    topic.write(grants(20, 1..=5)).await;
+    eventually_totals(&view, &totals(20, 5)).await;
+    eventually(LIMIT, "the checkpoints are at the end", async || process.view.lag(None).events == 0).await;
+    by_hand::delete_topic(&kafka(), &topic.name).await.expect("it is deleted");
+    let fault = TopicFault::Missing { topic: topic.name.clone() };
+    let mut faults = process.progress.topic_fault();
+    let known = tokio::time::timeout(LIMIT, faults.wait_for(|known| known.as_ref() == Some(&fault))).await;
+    known.expect("it is noticed").expect("the progress lives");
+    process.stop().await;
+
+    // The same streams all over again, each begun twice: every position is in the log, and another record before it.
+    topic.make().await;
+    topic.write((0..40).map(|number| (number % 20, granted(number % 20, 1, 1)))).await;
+    topic.write(grants(20, 2..=20)).await;
+    let again = Process::start(&view, &topic, "-again");
+    let stopped = usize::try_from(PARTITIONS).expect("small");
+    eventually(LIMIT, "every partition has stopped", async || again.progress.stops(None).len() == stopped).await;
+    let codes: Vec<String> = again.progress.stops(None).into_iter().map(|stop| stop.code).collect();
+    assert!(codes.iter().all(|code| code == "LOG_REPLACED"), "{codes:?}");
+    assert_eq!(view.totals().await, totals(20, 5), "nothing of the other log is in");
+    assert_eq!(*again.progress.topic_fault().borrow(), None);
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_made_anew_that_is_shorter_than_the_position_is_no_log_to_go_on_in() {
+    let (view, topic) = (View::new().await, Topic::new().await);
+    let process = Process::start(&view, &topic, "");
+    topic.write(grants(20, 1..=5)).await;
+    eventually_totals(&view, &totals(20, 5)).await;
+    process.stop().await;
+    by_hand::delete_topic(&kafka(), &topic.name).await.expect("it is deleted");
+    topic.make().await;
+    let again = Process::start(&view, &topic, "-again");
+    let stopped = usize::try_from(PARTITIONS).expect("small");
+    eventually(LIMIT, "every partition has stopped", async || again.progress.stops(None).len() == stopped).await;
+    assert!(again.progress.stops(None).iter().all(|stop| stop.code == "OFFSET_GONE"));
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_stops_a_partition_only_where_it_has_passed_the_position() {
+    let (view, topic) = (View::new().await, Topic::new().await);
+    let process = Process::start(&view, &topic, "");
+    topic.write(grants(20, 1..=5)).await;
+    eventually_totals(&view, &totals(20, 5)).await;
+    eventually(LIMIT, "the checkpoints are at the end", async || process.view.lag(None).events == 0).await;
+    process.stop().await;
+    let ends = idempo_kafka::watermarks(&kafka(), &topic.name, PARTITIONS).await.expect("the broker answers");
+    let [first, second] = [0, 1].map(|at| ends[at].1);
+    // All that was read of partition 0 is gone, and one record more of partition 1.
+    topic.write(grants(20, 6..=7)).await;
+    by_hand::delete_before(&kafka(), &topic.name, 0, first).await.expect("records are deleted");
+    by_hand::delete_before(&kafka(), &topic.name, 1, second + 1).await.expect("records are deleted");
+    let again = Process::start(&view, &topic, "-again");
+    eventually(LIMIT, "one has stopped", async || !again.progress.stops(None).is_empty()).await;
+    let partition = |id: &idempo_ids::Uuid| idempo_kafka::partition_of(id.to_string().as_bytes(), PARTITIONS);
+    let expected: Totals = totals(20, 7).into_iter().map(|(id, row)| (id, if partition(&id) == 1 { (5, 5) } else { row })).collect();
+    eventually_totals(&view, &expected).await;
+    let stops = again.progress.stops(None);
+    assert_eq!(
+        stops.iter().map(|stop| (stop.partition, stop.offset, stop.code.as_str())).collect::<Vec<_>>(),
+        [(1, second, "OFFSET_GONE")]
+    );
+    again.stop().await;
+}
