@@ -57,10 +57,11 @@ impl Place {
 /// How often a point is reached at most until the kill: so many times come within a second or two.
 fn times_max(point: &str) -> u32 {
     match point {
-        relay::RELAY_TAKEN => 2,
+        // One for each outbox, where there is nobody to wait for.
+        relay::RELAY_BEFORE_TAKE | relay::RELAY_TAKEN => 2,
         relay::RELAY_BEFORE_RELEASE | relay::RELAY_RELEASED => 1,
         relay::RELAY_BEFORE_RENEW | relay::RELAY_RENEWED => 3,
-        relay::RELAY_BEFORE_TAKE | relay::RELAY_BEFORE_ROTATE | relay::RELAY_ROTATED => 4,
+        relay::RELAY_BEFORE_ROTATE | relay::RELAY_ROTATED => 4,
         relay::RELAY_BEFORE_TRUNCATE | relay::RELAY_TRUNCATED => 4,
         project::PROJECT_BEFORE_ACQUIRE | project::PROJECT_ACQUIRED => 6,
         _ => 30,
