@@ -2,7 +2,8 @@
 //!
 //! The mix, by moves: unique items granted 14 %, stacks granted 26 %, transfers 16 % (half of them of unique items, two events each), reservations
 //! made 8 % and ended 8 % (released, expired, or fulfilled by a transfer), equipped 10 % and put away 4 %, used up 14 %. A move that is not
-//! possible is a grant instead. One player in ten makes about a third of all moves.
+//! possible is a grant instead. At each moment a fifth of the players are in play; who that is changes evenly, so that everybody was at the end.
+//! One move in eight is of anybody, in play or not; whoever something is sent to is drawn likewise.
 
 use bytes::Bytes;
 use idempo_ids::{PlayerId, StreamId, Uuid, derive};
@@ -18,6 +19,8 @@ use rand_chacha::ChaCha8Rng;
 
 /// How many players there are.
 const PLAYERS: usize = 40_000;
+/// How many of them are in play at one moment.
+const IN_PLAY: usize = PLAYERS / 5;
 /// Types of unique items, and of stacks.
 const UNIQUE_TYPES: u32 = 64;
 const STACK_TYPES: u32 = 24;
@@ -46,7 +49,9 @@ impl Thing {
             Self::Unique { item, kind, hop } => {
                 ItemPortion { item_type: unique_type(kind), what: Some(What::Unique(UniqueItem { item_id: bytes(item), hop })) }
             }
-            Self::Stack { kind, quantity } => ItemPortion { item_type: format!("ore_of_kind_{kind}"), what: Some(What::Quantity(quantity)) },
+            Self::Stack { kind, quantity } => {
+                ItemPortion { item_type: format!("ore_of_kind_{kind}"), what: Some(What::Quantity(quantity)) }
+            }
         })
     }
 
@@ -75,6 +80,8 @@ struct World {
     random: ChaCha8Rng,
     players: Vec<Player>,
     records: Vec<Record>,
+    /// How many records there will be.
+    events: usize,
     made: u32,
 }
 
@@ -90,6 +97,7 @@ pub(super) fn history(events: usize, partitions: i32, seed: u64) -> Vec<Record> 
         random: ChaCha8Rng::seed_from_u64(seed),
         players: (0..).take(PLAYERS).map(player).collect(),
         records: Vec::with_capacity(events + 1),
+        events: events.max(1),
         made: 0,
     };
     while world.records.len() < events {
@@ -133,10 +141,13 @@ impl World {
         }
     }
 
-    /// A player; the first in the list are the busiest.
+    /// A player, mostly one of those in play.
     fn someone(&mut self) -> usize {
-        let place = self.random.random_range(0..PLAYERS);
-        if self.random.random_range(0..4_u32) == 0 { place / 10 } else { place }
+        if self.random.random_range(0..8_u32) == 0 {
+            return self.random.random_range(0..PLAYERS);
+        }
+        let first = self.records.len() * PLAYERS / self.events;
+        (first + self.random.random_range(0..IN_PLAY)) % PLAYERS
     }
 
     fn fresh(&self, label: &str) -> Uuid {
@@ -181,11 +192,14 @@ impl World {
     }
 
     fn send(&mut self, from: usize, thing: Thing, reservation_id: Bytes) {
-        let to = (from + 1 + self.someone()) % PLAYERS;
+        let to = self.someone();
         let to = if to == from { (to + 1) % PLAYERS } else { to };
         let (thing, transfer_id) = (thing.moved(), bytes(self.fresh("transfer")));
         let (portion, from_player_id, to_player_id) = (thing.portion(), self.id_of(from), self.id_of(to));
-        self.say(from, Data::ItemSent(ItemSent { transfer_id: transfer_id.clone(), portion: portion.clone(), to_player_id, reservation_id }));
+        self.say(
+            from,
+            Data::ItemSent(ItemSent { transfer_id: transfer_id.clone(), portion: portion.clone(), to_player_id, reservation_id }),
+        );
         self.say(to, Data::ItemReceived(ItemReceived { transfer_id, portion, from_player_id }));
         self.give(to, thing);
     }
