@@ -12,7 +12,7 @@ use crate::report::{Measured, Report};
 use crate::store::{Load, LoadedStore, Spread};
 
 /// Streams that are written: as many on both sides, so that only what lies around them differs.
-const ACTIVE: u32 = 2_048;
+const ACTIVE: u32 = 1_024;
 /// Events of each stream that is filled in.
 const EVENTS_PER_STREAM: u32 = 10;
 /// The load: as in `append`, on more streams.

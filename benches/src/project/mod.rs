@@ -28,6 +28,13 @@ const PROJECT_MAX: Duration = Duration::from_secs(900);
 /// How often the checkpoints are looked at: how exactly the end is known.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
+/// The most events of which a rate at the beginning, and one near the end, is told.
+const SPAN_EVENTS_MAX: u32 = 100_000;
+/// The rate over the first events, from the first commit on.
+pub(crate) const EARLY: &str = "project: into an empty read model";
+/// The rate over as many when four fifths are there. At the very end, partitions run out one by one.
+pub(crate) const LATE: &str = "project: into one that has most";
+
 /// Fills a topic once and measures it `rounds` times: the bare loop, then a projector with an empty read model.
 pub(crate) async fn run(events: u32, rounds: u32) -> anyhow::Result<Vec<Row>> {
     let brokers = testing::kafka_brokers();
@@ -45,6 +52,13 @@ pub(crate) async fn run(events: u32, rounds: u32) -> anyhow::Result<Vec<Row>> {
         let rate = f64::from(events) / used.took.as_secs_f64();
         let million = |seconds: f64| seconds * 1_000_000.0 / f64::from(events);
         report.push(Row::measured(round, "project", rate, "events/s", rate / bare));
+        let part = i64::from((events / 10).min(SPAN_EVENTS_MAX));
+        let late = i64::from(events - events / 5);
+        for (name, from) in [(EARLY, 0), (LATE, late)] {
+            if let Some(rate) = rate_between(&used.looks, from, from + part) {
+                report.push(Row::reference(round, name, rate, "events/s"));
+            }
+        }
         report.push(Row::reference(round, "project: CPU of the projector", million(used.projector_s), "s/million"));
         report.push(Row::reference(round, "project: CPU of PostgreSQL", million(used.postgres_s), "s/million"));
         report.push(Row::reference(round, "project: peak memory of the projector", used.peak_mib, "MiB"));
@@ -59,6 +73,23 @@ struct Used {
     projector_s: f64,
     postgres_s: f64,
     peak_mib: f64,
+    looks: Vec<Look>,
+}
+
+/// How many events the read model had at a moment.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    /// Since the start of the projector's process.
+    at: Duration,
+    events: i64,
+}
+
+/// Events a second while the read model grew from `from` events to `to`, to the exactness of a look.
+fn rate_between(looks: &[Look], from: i64, to: i64) -> Option<f64> {
+    // From nothing on: when it last had nothing, so that the start of the process does not count.
+    let start = if from == 0 { looks.iter().rfind(|look| look.events == 0) } else { looks.iter().find(|look| look.events >= from) }?;
+    let end = looks.iter().find(|look| look.events >= to && look.at > start.at)?;
+    Some(f64::from(u32::try_from(end.events - start.events).ok()?) / (end.at - start.at).as_secs_f64())
 }
 
 /// A read model that is empty at first.
@@ -79,7 +110,13 @@ impl Bench {
         let before = process::server_cpu_seconds(backend)?;
         let began = Instant::now();
         let mut projector = Projector::start(&url, &self.brokers, &self.topic, PARTITIONS, &format!("{}-{round}", self.topic))?;
-        while self.checkpoints(&client).await? != ends {
+        let mut looks = Vec::new();
+        loop {
+            let checkpoints = self.checkpoints(&client).await?;
+            looks.push(Look { at: began.elapsed(), events: checkpoints.values().sum() });
+            if checkpoints == ends {
+                break;
+            }
             projector.check()?;
             ensure!(began.elapsed() < PROJECT_MAX, "the projector is not done after {} s", PROJECT_MAX.as_secs());
             tokio::time::sleep(LOOK_INTERVAL).await;
@@ -89,7 +126,7 @@ impl Bench {
         let postgres_s = process::server_cpu_seconds(backend)? - before;
         projector.stop().await?;
         ensure!(self.checkpoints(&client).await? == ends, "the checkpoints moved after the end");
-        Ok(Used { took, projector_s, postgres_s, peak_mib })
+        Ok(Used { took, projector_s, postgres_s, peak_mib, looks })
     }
 
     /// Where each partition stands that is not at its beginning.
@@ -132,4 +169,20 @@ fn ends(records: &[Record]) -> anyhow::Result<HashMap<i32, i64>> {
     }
     ensure!(!ends.is_empty(), "a topic of nothing");
     Ok(ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_its_span_and_does_not_count_the_start_of_the_process() {
+        let looks = [(0, 0), (900, 0), (1_000, 50), (1_100, 100), (1_300, 200)];
+        let looks = looks.map(|(ms, events)| Look { at: Duration::from_millis(ms), events });
+        let rate = |from, to| rate_between(&looks, from, to).map(f64::round);
+        assert_eq!(rate(0, 100), Some(500.0));
+        assert_eq!(rate(100, 200), Some(500.0));
+        assert_eq!(rate(50, 100), Some(500.0));
+        assert_eq!(rate(200, 300), None, "it never had so many");
+    }
 }
