@@ -10,7 +10,7 @@ use idempo_proto::ops::v1::{
 use tonic::{Request, Status};
 use uuid::Uuid;
 
-use crate::support::{LIMIT, Operations, Report, Session, Stage, TOPIC, check, dump, kafka};
+use crate::support::{LIMIT, Operations, RelayBuilder, Report, Session, Stage, TOPIC, check, dump, kafka};
 use crate::writers::{key_id, write_some};
 
 /// A request as an operator makes it.
@@ -124,6 +124,16 @@ async fn a_row_too_large_for_kafka_holds_its_key_in_order_while_others_flow_and_
 #[tokio::test]
 async fn of_a_refused_request_exactly_the_guilty_row_is_held() {
     let stage = Stage::new().await;
+    hold_the_guilty(&stage, stage.relay("relay")).await;
+}
+
+#[tokio::test]
+async fn in_transactions_too_exactly_the_guilty_row_is_held() {
+    let stage = Stage::new().await;
+    hold_the_guilty(&stage, stage.relay("relay").exactly_once()).await;
+}
+
+async fn hold_the_guilty(stage: &Stage, relay: RelayBuilder<'_>) {
     let session = stage.session().await;
     drop_bound(&session).await;
     // The client would send it; the broker refuses the request, and all rows that share it.
@@ -134,18 +144,18 @@ async fn of_a_refused_request_exactly_the_guilty_row_is_held() {
     write_some(&session, 1, 20).await;
     write_some(&session, 3, 20).await;
     // Requests that are not compressed are as large as their rows.
-    let relay = stage.relay("relay").with("[producer]\ncompression = \"none\"\nlinger_us = 20000").start();
+    let relay = relay.with("[producer]\ncompression = \"none\"\nlinger_us = 20000").start();
     stage.relayed(&session).await;
     let mut operations = relay.operations().await;
     let rows = quarantined(&mut operations).await;
     assert_eq!(rows.iter().filter(|row| row.state() == QuarantineState::Held).map(|row| row.seq).collect::<Vec<_>>(), [poison]);
     assert_eq!(rows.len(), 21);
-    assert_eq!((versions(&stage, 2).await.len(), versions(&stage, 3).await.len()), (20, 20));
+    assert_eq!((versions(stage, 2).await.len(), versions(stage, 3).await.len()), (20, 20));
 
     drill::set_topic_property(&kafka(), &stage.topic(), "max.message.bytes", "1048588").await.expect("set");
     assert_eq!(requeue_key(&mut operations, 1).await.expect("done").requeued_count, 1);
     testing::eventually(LIMIT, "everything is sent", async || count(&session, "sent").await == 21).await;
-    let report = check(&stage, &session).await;
+    let report = check(stage, &session).await;
     assert_eq!((report.committed, report.lost, report.inverted, report.ghosts), (81, 0, 0, 0), "{report:?}");
 }
 

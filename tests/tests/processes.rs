@@ -12,8 +12,8 @@ pub(crate) const SERVICES: [(&str, &[&str]); 5] = [
     ("wallet", &["idempo.wallet.v1.WalletService"]),
     ("inventory", &["idempo.inventory.v1.InventoryService"]),
     ("inventory-projector", &["idempo.inventory.v1.InventoryQueryService"]),
-    ("relay-1", &[]),
-    ("relay-2", &[]),
+    ("relay-1", &["idempo.ops.v1.RelayService"]),
+    ("relay-2", &["idempo.ops.v1.RelayService"]),
 ];
 
 pub(crate) async fn every_process_is_ready_and_alive(world: &mut World) -> Result<()> {

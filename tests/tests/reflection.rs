@@ -8,10 +8,11 @@ use prost_types::FileDescriptorProto;
 use crate::processes::SERVICES;
 
 /// A method of each service, and its request.
-const METHODS: [(&str, &str, &str); 3] = [
+const METHODS: [(&str, &str, &str); 4] = [
     ("idempo.wallet.v1.WalletService", "TransferFunds", ".idempo.wallet.v1.TransferFundsRequest"),
     ("idempo.inventory.v1.InventoryService", "TransferItem", ".idempo.inventory.v1.TransferItemRequest"),
     ("idempo.inventory.v1.InventoryQueryService", "ListItems", ".idempo.inventory.v1.ListItemsRequest"),
+    ("idempo.ops.v1.RelayService", "SkipRows", ".idempo.ops.v1.SkipRowsRequest"),
 ];
 
 /// Asks by one version of the reflection protocol: `list` for the names of services, `file` for the files around a symbol.

@@ -413,3 +413,68 @@ fn in_order(topic: i16) -> bool {
 fn careful(config: &ProducerConfig) -> ProducerConfig {
     ProducerConfig { batch_records_max: 1, ..config.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::DatabaseTime;
+
+    fn quarantine() -> Quarantine {
+        let database = idempo_pg::Config::at("postgres://idempo_relay@127.0.0.1/none");
+        Quarantine::new(Means {
+            pool: Pool::open(&database).expect("it connects later"),
+            outbox: "test".to_owned(),
+            epoch: 1,
+            rows_max: 10,
+            kafka: idempo_kafka::Config::default(),
+            producer: ProducerConfig::default(),
+            control: watch::channel(None).1,
+        })
+    }
+
+    fn row(seq: i64, topic: i16, key: u128) -> OutboxRow<'static> {
+        OutboxRow { seq, recorded_at: DatabaseTime(0), topic, key: Uuid::from_u128(key), headers: &[], payload: &[1] }
+    }
+
+    #[tokio::test]
+    async fn later_rows_of_a_refused_rows_key_are_kept_and_earlier_ones_and_other_keys_are_not() {
+        let mut quarantine = quarantine();
+        quarantine.refuse(&row(5, 3, 1), Why::HeadersUnreadable);
+        assert!(!quarantine.keeps(&row(4, 3, 1)), "an earlier row that is read again");
+        assert!(!quarantine.keeps(&row(6, 3, 2)), "another key");
+        assert!(!quarantine.keeps(&row(6, 1, 1)), "a topic whose rows wait for nothing");
+        assert!(quarantine.keeps(&row(7, 3, 1)));
+        assert_eq!(quarantine.pending.iter().map(|kept| (kept.seq, kept.state())).collect::<Vec<_>>(), [(5, "held"), (7, "parked")]);
+        quarantine.refuse(&row(8, 1, 3), Why::HeadersUnreadable);
+        assert_eq!(quarantine.pending.last().map(|kept| kept.state()), Some("diverted"));
+        assert!(!quarantine.keeps(&row(9, 1, 3)));
+    }
+
+    #[tokio::test]
+    async fn where_the_topic_is_closed_to_us_all_its_rows_are_kept_without_being_tried() {
+        let mut quarantine = quarantine();
+        quarantine.refuse(&row(1, 3, 1), Why::Refused(Refusal::NotAuthorised));
+        assert!(quarantine.keeps(&row(2, 3, 2)));
+        assert!(!quarantine.keeps(&row(3, 4, 3)), "another topic");
+        assert!(quarantine.pending.iter().all(|kept| kept.why.code() == "TOPIC_NOT_AUTHORISED" && kept.state() == "held"));
+        // What is the row's own fault says nothing about others.
+        quarantine.refuse(&row(4, 4, 4), Why::Refused(Refusal::TooLarge));
+        assert!(!quarantine.keeps(&row(5, 4, 5)));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_convicts_only_where_each_record_had_a_request_of_its_own() {
+        let mut quarantine = quarantine();
+        assert_eq!(quarantine.next_producer().batch_records_max, ProducerConfig::default().batch_records_max);
+        assert_eq!(quarantine.suspect(&[(7, Refusal::TooLarge), (8, Refusal::TooLarge)]), None);
+        assert_eq!(quarantine.next_producer().batch_records_max, 1);
+        quarantine.passed(7);
+        assert!(!quarantine.is_past_suspects());
+        quarantine.passed(8);
+        assert!(quarantine.is_past_suspects());
+        assert_eq!(quarantine.suspect(&[(8, Refusal::TooLarge)]), Some((8, Refusal::TooLarge)));
+        assert_eq!(quarantine.next_producer().batch_records_max, 1, "the other is still under suspicion");
+        quarantine.clear_suspects();
+        assert_ne!(quarantine.next_producer().batch_records_max, 1);
+    }
+}
