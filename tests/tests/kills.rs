@@ -28,7 +28,7 @@ const KILL_AT: &str = "IDEMPO_KILL_AT";
 /// The signal it uses.
 const SIGKILL: i32 = 9;
 /// How long a process may take to come to a point.
-const DEATH_LIMIT: Duration = Duration::from_secs(30);
+const DEATH_LIMIT: Duration = Duration::from_secs(60);
 /// How long a relay may take until it has a lease.
 const TAKE_LIMIT: Duration = Duration::from_secs(15);
 /// How many commands are answered after a kill before the next.
