@@ -71,6 +71,14 @@ impl std::fmt::Display for Side {
 /// Adds the events up, in the order in which they are given: that of the store's sequence.
 #[must_use]
 pub fn fold<'a>(events: impl IntoIterator<Item = &'a StoredEvent>) -> Ledger {
+    fold_seeing(events, |_, _| {})
+}
+
+/// Adds the events up, and shows all balances after each event.
+pub fn fold_seeing<'a>(
+    events: impl IntoIterator<Item = &'a StoredEvent>,
+    mut see: impl FnMut(&StoredEvent, &BTreeMap<Account, Balance>),
+) -> Ledger {
     let mut ledger = Ledger::default();
     let mut sums: HashMap<(Uuid, i32), i128> = HashMap::new();
     let mut holds: BTreeMap<Uuid, HoldRow> = BTreeMap::new();
@@ -78,7 +86,10 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a StoredEvent>) -> Ledger {
     for event in events {
         let player = event.partition_key();
         note_hold(&mut holds, event);
-        let Some(line) = event.data().and_then(line_of) else { continue };
+        let Some(line) = event.data().and_then(line_of) else {
+            see(event, &ledger.balances);
+            continue;
+        };
         let balance = ledger.balances.entry((player, line.asset)).or_default();
         balance.posted += i128::from(line.posted);
         balance.held += i128::from(line.held);
@@ -87,6 +98,7 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a StoredEvent>) -> Ledger {
             ledger.broken.push(format!("wallet {player} has {balance:?} of asset {} at version {}", line.asset, event.version));
         }
         let after = *balance;
+        see(event, &ledger.balances);
         *sums.entry((event.command_id(), line.asset)).or_default() += i128::from(line.posted);
         if let Some(Side::System(account)) = line.counterparty {
             *ledger.system.entry((account, line.asset)).or_default() -= i128::from(line.posted);

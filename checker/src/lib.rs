@@ -46,7 +46,7 @@ pub use report::Report;
 pub use verdict::Verdict;
 
 use checks::vacuity::{Seen, Trouble, not_vacuous};
-use checks::{answers, effects, items, money, order, reads, rest, rows, streams, topic};
+use checks::{answers, effects, items, money, order, reads, replies, rest, rows, streams, topic};
 
 /// What a run was, as far as it decides what is right.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,9 +91,10 @@ pub fn check(evidence: &Evidence, rules: &Rules) -> Report {
 
 fn money_and_commands(evidence: &Evidence, rules: &Rules) -> Vec<Verdict> {
     let Evidence { history, stores, .. } = evidence;
-    let ledger = ledger::fold(stores.iter().flat_map(|store| &store.events));
+    let mut shown = replies::Shown::of(history);
+    let ledger = ledger::fold_seeing(stores.iter().flat_map(|store| &store.events), |event, balances| shown.see(event, balances));
     let commands = effects::by_command(stores);
-    let mut verdicts = vec![money::events_balance(&ledger)];
+    let mut verdicts = vec![money::events_balance(&ledger), shown.verdict()];
     verdicts.extend(evidence.wallet_sums.as_ref().map(|sums| money::tables_balance(sums, &ledger)));
     verdicts.push(answers::equal_for_equal_keys(history));
     verdicts.push(answers::as_stored(history, stores));

@@ -1,7 +1,10 @@
 //! I1, wrong on purpose.
 
+use idempo_checker::history::Answer;
 use idempo_checker::method::Method;
 use idempo_proto::event::v1::event_envelope::Data;
+use idempo_proto::wallet::v1::{TransferFundsResponse, Wallet};
+use prost::Message as _;
 
 use crate::good::{burned, good, good_world, held, minted, transfer};
 use crate::world::{At, flagged, rewrite};
@@ -49,6 +52,24 @@ fn a_ledger_line_with_another_balance_after_it_is_flagged() {
     let row = entries.values_mut().next().expect("a row");
     *row = row.replace("posted 100 = 100", "posted 100 = 101");
     flagged(&evidence, &["I7"], "posted 100 = 101");
+}
+
+#[test]
+fn a_reply_that_shows_another_balance_or_another_version_is_flagged() {
+    let tell = |change: &dyn Fn(&mut Wallet)| {
+        let (mut world, marks) = good_world();
+        let attempt = &mut world.history.attempts[marks.transfer.attempt];
+        let Answer::Replied { reply, .. } = &mut attempt.answer else { panic!("a reply") };
+        let mut told = TransferFundsResponse::decode(reply.as_ref()).expect("its reply");
+        change(told.from_wallet.as_mut().expect("a wallet"));
+        *reply = told.encode_to_vec().into();
+        let stored = reply.clone();
+        world.store(At::Wallet).keys.iter_mut().find(|row| row.key == marks.transfer.key).expect("its key").reply = stored;
+        world.finish()
+    };
+    flagged(&tell(&|wallet| wallet.balances[0].available -= 1), &["I1"], "posted, held and available (70, 0, 69)");
+    flagged(&tell(&|wallet| wallet.balances[0].posted += 1), &["I1"], "posted, held and available (71, 0, 70)");
+    flagged(&tell(&|wallet| wallet.etag = "2".to_owned()), &["I1"], "no wallet that its position has");
 }
 
 #[test]

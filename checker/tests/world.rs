@@ -12,6 +12,7 @@ use idempo_checker::position::{self, Position};
 use idempo_checker::{Evidence, Report, Rules, check, ids, ledger, partition};
 use idempo_proto::event::v1::EventEnvelope;
 use idempo_proto::event::v1::event_envelope::Data;
+use idempo_proto::wallet::v1 as message;
 use prost::Message as _;
 use tonic::Code;
 use uuid::Uuid;
@@ -149,9 +150,23 @@ impl World {
     /// Stores the reply of a command under its key.
     pub(crate) fn remember(&mut self, at: At, made: &Made, position: &Position) -> Bytes {
         let method = self.history.attempts[made.attempt].method;
-        let reply = Bytes::from(position::encode(position));
+        let wallet = if method == Method::ReverseTransaction { None } else { self.wallet_at(position) };
+        let reply = reply(method, wallet, position);
         self.store(at).keys.push(KeyRow { key: made.key, scope: scope(method), is_refused: false, reply: reply.clone() });
         reply
+    }
+
+    /// The wallet of a position's first stream, as a reply shows it.
+    fn wallet_at(&self, position: &Position) -> Option<message::Wallet> {
+        let (stream, version) = position.first()?;
+        let row = self.stores[0].streams.iter().find(|row| row.stream_id == *stream)?;
+        let (owner, etag) = (row.partition_key, version.to_string());
+        let own = self.stores[0].events.iter().filter(|event| event.stream_id == *stream && event.version <= *version);
+        let balances = ledger::fold(own).balances.into_iter().map(|((_, asset), balance)| {
+            let (posted, held) = (i64::try_from(balance.posted).expect("small"), i64::try_from(balance.held).expect("small"));
+            message::Balance { asset, posted, held, available: posted - held }
+        });
+        Some(message::Wallet { name: format!("wallets/{owner}"), balances: balances.collect(), etag, open_time: None })
     }
 
     /// A command that the rules refuse.
@@ -243,6 +258,17 @@ impl World {
             ..Evidence::default()
         }
     }
+}
+
+fn reply(method: Method, wallet: Option<message::Wallet>, position: &Position) -> Bytes {
+    let position = position::encode(position);
+    let encoded = match method {
+        Method::PlaceHold => message::PlaceHoldResponse { wallet, position, ..Default::default() }.encode_to_vec(),
+        Method::CaptureHold => message::CaptureHoldResponse { wallet, position, ..Default::default() }.encode_to_vec(),
+        // The others have it in their first field.
+        _ => message::GrantFundsResponse { wallet, position, ..Default::default() }.encode_to_vec(),
+    };
+    encoded.into()
 }
 
 fn time(us: u64) -> prost_types::Timestamp {

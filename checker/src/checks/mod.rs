@@ -6,6 +6,7 @@ pub mod items;
 pub mod money;
 pub mod order;
 pub mod reads;
+pub mod replies;
 pub mod rest;
 pub mod rows;
 pub mod streams;
