@@ -43,6 +43,8 @@ const STEP_DOWN_PAUSE: Duration = Duration::from_secs(5);
 const REFUSALS_SETTLE: Duration = Duration::from_millis(100);
 /// Connections for what people ask and want, and for the quarantine.
 const POOL_CONNECTIONS: u32 = 4;
+/// How long it may take to fence predecessors before the brokers are said to be away.
+const FENCING_MAX: Duration = Duration::from_secs(5);
 /// How long the last statements of a holder may take.
 const RELEASE_MAX: Duration = Duration::from_secs(2);
 
@@ -494,6 +496,7 @@ impl Outbox {
 
     /// Sees to it that no earlier producer of this outbox can commit anything from now on.
     async fn fence_predecessors(&self, transactions: &Transactions<'_>, fence: &Fence, cancel: &CancellationToken) -> Result<(), Ended> {
+        let began = Instant::now();
         let mut delays = retry_delays();
         loop {
             if !fence.holds() {
@@ -503,7 +506,10 @@ impl Outbox {
             if let Some(done) = transactions.init().await {
                 return done;
             }
-            self.status.set(State::BrokerAway);
+            // It takes its time until what a predecessor left open is settled.
+            if began.elapsed() > FENCING_MAX || transactions.brokers_are_away() {
+                self.status.set(State::BrokerAway);
+            }
             self.wait(&mut delays, cancel).await?;
         }
     }

@@ -26,8 +26,8 @@ const LOST_LOOKS: u32 = 5;
 const LOST_PAUSE: Duration = Duration::from_millis(200);
 /// The most records that are read back where duplicates are allowed. What one relay has under way is some ten thousand.
 const RECORDS_MAX: usize = 1_000_000;
-/// The longest that reading back may take where duplicates are allowed.
-const READ_MAX: Duration = Duration::from_secs(2);
+/// The longest that reading back may take where duplicates are allowed. It takes a fraction of a second; what takes longer has brokers in trouble.
+const READ_MAX: Duration = Duration::from_secs(10);
 /// The longest that one try of reading back may take where they are not.
 const EXACT_READ_MAX: Duration = Duration::from_secs(60);
 /// The wait between two looks at whether others' transactions before the end have ended.

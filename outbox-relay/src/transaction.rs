@@ -65,6 +65,11 @@ impl<'a> Transactions<'a> {
         }
     }
 
+    /// Whether the last that was heard is that every broker is away.
+    pub(crate) fn brokers_are_away(&self) -> bool {
+        self.producer.brokers_down()
+    }
+
     /// A record is about to be sent: there must be a transaction.
     pub(crate) fn count(&self) -> Result<(), Ended> {
         let mut open = self.lock();

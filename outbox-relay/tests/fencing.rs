@@ -22,8 +22,8 @@ async fn a_frozen_relay_is_replaced_and_can_move_nothing_when_it_thaws() {
     let frozen = Instant::now();
     write_some(&session, 1, 500).await;
     stage.held_by(&session, "second").await;
-    assert!(frozen.elapsed() < Duration::from_secs(5), "taken over after {:?}", frozen.elapsed());
     stage.relayed(&session).await;
+    assert!(frozen.elapsed() < Duration::from_secs(5), "taken over and published after {:?}", frozen.elapsed());
     let (_, epoch) = stage.holder(&session).await;
     first.signal(Signal::CONT);
     testing::eventually(LIMIT, "the first knows", async || first.metric("idempo_relay_fenced_total") == Some(1.0)).await;
@@ -37,18 +37,30 @@ async fn a_frozen_relay_is_replaced_and_can_move_nothing_when_it_thaws() {
 }
 
 #[tokio::test]
-async fn a_killed_relay_is_replaced_long_before_its_lease_ends() {
+async fn a_killed_relay_is_replaced_and_the_next_row_published_within_a_second() {
     let stage = Stage::new().await;
     let session = stage.session().await;
-    let mut first = stage.relay("first").start();
-    stage.held_by(&session, "first").await;
-    let second = stage.relay("second").start();
-    testing::eventually(LIMIT, "the second stands by", async || second.is_ready()).await;
-    let killed = Instant::now();
-    first.kill();
-    stage.held_by(&session, "second").await;
-    // On an idle machine it is a quarter of a second; a lease holds for three.
-    assert!(killed.elapsed() < Duration::from_millis(2_000), "taken over after {:?}", killed.elapsed());
+    let mut holder = stage.relay("holder 0").start();
+    stage.held_by(&session, "holder 0").await;
+    let mut quickest = Duration::MAX;
+    for round in 1..=3 {
+        let next = stage.relay(&format!("holder {round}")).start();
+        testing::eventually(LIMIT, "the next one stands by", async || next.is_ready()).await;
+        write_some(&session, 1, 100).await;
+        stage.relayed(&session).await;
+        let killed = Instant::now();
+        holder.kill();
+        write_some(&session, 1, 1).await;
+        stage.relayed(&session).await;
+        quickest = quickest.min(killed.elapsed());
+        tracing::info!(took = ?killed.elapsed(), "published after a kill");
+        assert!(!next.log().contains("\"WARN\""), "a take-over is nothing to warn of: {}", next.log());
+        holder = next;
+    }
+    // Others use the machine too; what the quickest could, the others could but for them.
+    assert!(quickest < Duration::from_secs(1), "published after {quickest:?}");
+    let report = check(&stage, &session).await;
+    assert_eq!(report, Report { committed: 303, arrived: 303, ..Report::default() });
 }
 
 #[tokio::test]

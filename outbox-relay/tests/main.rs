@@ -3,9 +3,10 @@
 
 mod broker;
 mod fencing;
+mod kills;
 mod naive;
-mod order;
 mod operations;
+mod order;
 mod process;
 mod quarantine;
 mod rebase;
