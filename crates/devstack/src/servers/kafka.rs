@@ -19,8 +19,8 @@ use crate::process::{Launch, Process};
 
 /// How long formatting its folder may take.
 const FORMAT_LIMIT: Duration = Duration::from_secs(60);
-/// How long the brokers may take to be ready.
-const READY_LIMIT: Duration = Duration::from_secs(90);
+/// How long the brokers may take to be ready: seconds on a quiet machine, and more than a minute beside builds.
+const READY_LIMIT: Duration = Duration::from_secs(180);
 /// How long they may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// The port in `up`, and the controller's after it; the next broker's two follow.

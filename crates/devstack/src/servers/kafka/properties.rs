@@ -7,10 +7,10 @@ use std::path::Path;
 /// after. Kafka's own values take ten seconds and more, which is right between machines and too long for one.
 const OF_THREE: &str = "broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=400
-controller.quorum.election.timeout.ms=500
-controller.quorum.fetch.timeout.ms=1000
-controller.quorum.election.backoff.max.ms=300
-controller.quorum.request.timeout.ms=1000
+controller.quorum.election.timeout.ms=800
+controller.quorum.fetch.timeout.ms=1500
+controller.quorum.election.backoff.max.ms=500
+controller.quorum.request.timeout.ms=1500
 replica.lag.time.max.ms=5000
 num.network.threads=2
 num.io.threads=4
