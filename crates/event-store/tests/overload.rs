@@ -24,13 +24,13 @@ const CAPACITY: u32 = 400;
 
 /// A store that takes its time.
 #[derive(Default)]
-struct Slow(MemoryStore<()>);
+struct Slow(MemoryStore<()>, Duration);
 
 impl Store for Slow {
     type Rows = ();
 
     async fn append(&self, batch: Batch<()>) -> Result<Vec<CommandResult>, StoreError> {
-        sleep(BATCH).await;
+        sleep(BATCH + self.1).await;
         self.0.append(batch).await
     }
 
@@ -46,7 +46,11 @@ impl Store for Slow {
 }
 
 fn start() -> (Arc<Slow>, Handle<Accounts>) {
-    let store = Arc::new(Slow::default());
+    start_on(Slow::default())
+}
+
+fn start_on(store: Slow) -> (Arc<Slow>, Handle<Accounts>) {
+    let store = Arc::new(store);
     let config = Config { batch_commands_max: BATCH_COMMANDS, batches_in_flight_max: 1, ..Config::default() };
     let (handle, executor) = Executor::new(Arc::new(Accounts), Arc::clone(&store), clock(), config);
     tokio::spawn(executor.run(CancellationToken::new()));
@@ -145,4 +149,14 @@ async fn a_command_that_could_not_be_begun_in_time_has_no_effect_and_its_key_is_
     assert_eq!(store.lookup(&key(short, 1)).await.unwrap(), None);
     let again = handle.execute(submission(key(short, 1), Command::Deposit(1), &[fresh_account()])).await;
     assert!(matches!(again, Ok(Outcome::Replied { replayed: false, .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_store_does_not_answer_those_who_wait_are_told_before_they_give_up() {
+    let (_store, handle) = start_on(Slow(MemoryStore::default(), Duration::from_secs(3_600)));
+    let patience = Duration::from_secs(1);
+    let told = offer(&handle, 100, 5, patience).await;
+    let begun = u64::try_from(BATCH_COMMANDS).unwrap();
+    assert!(told.nothing.load(Ordering::Relaxed) <= begun, "{told:?}");
+    assert_eq!(told.done.load(Ordering::Relaxed), 0);
 }

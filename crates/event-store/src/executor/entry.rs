@@ -202,6 +202,16 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
         is_wanted
     }
 
+    /// Tells those whose time to be begun is over, also while every batch that may be under way is, and the store does not answer.
+    pub(super) fn tell_late(&mut self) {
+        let now = Instant::now();
+        for mut entry in std::mem::take(&mut self.pending) {
+            if self.is_wanted(&mut entry, now) {
+                self.pending.push_back(entry);
+            }
+        }
+    }
+
     /// Gives a definite answer to everyone who waits for the key, and remembers it.
     pub(super) fn answer(&mut self, key: &IdempotencyKey, settled: Settled, replayed: bool) {
         let id = key_id(key);

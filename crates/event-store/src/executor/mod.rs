@@ -70,6 +70,8 @@ const LOAD_STREAMS_MAX: usize = 256;
 const LOOKUPS_IN_FLIGHT_MAX: usize = 4;
 /// The most callers that wait for the answer to one key.
 const WAITERS_PER_KEY_MAX: usize = 1_024;
+/// How often those are looked for who wait in vain while no batch comes back.
+const LATE_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// The first wait before a batch that lost a lock race is tried again.
 const CONTENTION_BACKOFF_MIN: Duration = Duration::from_millis(2);
 /// The longest such wait.
@@ -271,9 +273,11 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut messages = Vec::new();
         let (mut closing, mut open) = (false, true);
+        let mut late_look = Instant::now();
         while open || !self.tasks.is_empty() || !self.pending.is_empty() {
             let room = self.room();
             tokio::select! {
+                () = tokio::time::sleep_until(late_look), if !self.pending.is_empty() => {}
                 () = shutdown.cancelled(), if !closing => {
                     // What is in the channel by now is still taken: `recv_many` gives 0 only when it is empty.
                     closing = true;
@@ -293,6 +297,10 @@ impl<D: Domain, S: Store<Rows = RowsOf<D>>> Executor<D, S> {
                 }
             }
             self.let_others_join().await;
+            if Instant::now() >= late_look {
+                self.tell_late();
+                late_look = Instant::now() + LATE_LOOK_INTERVAL;
+            }
             self.pump();
             if self.batches_in_flight > 0 {
                 fail::fail_point!(crate::failpoint::APPEND_IN_FLIGHT);
