@@ -124,7 +124,6 @@ pub(crate) struct Marks {
     pub(crate) grant: Made,
     pub(crate) transfer: Made,
     pub(crate) refused: Made,
-    pub(crate) retried: Made,
     /// The second send of `grant`.
     pub(crate) again: usize,
 }
@@ -166,7 +165,7 @@ pub(crate) fn good_world() -> (World, Marks) {
     world.apply(Method::ConsumeItem, At::Inventory, vec![consumed(2, arrows(2))]);
     world.read_wallet(player(1));
     world.read_wallet(player(1));
-    (world, Marks { grant, transfer: transfer_made, refused, retried, again })
+    (world, Marks { grant, transfer: transfer_made, refused, again })
 }
 
 /// A timer's command: no client has sent it.
