@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use idempo_devstack::testing;
-use idempo_kafka::drill;
+use idempo_kafka::by_hand;
 use idempo_proto::ops::v1::{
     QuarantineFilter, QuarantineState, QuarantinedRow, RequeueRowsRequest, RequeueRowsResponse, SkipRowsRequest, SkipRowsResponse,
 };
@@ -137,7 +137,7 @@ async fn hold_the_guilty(stage: &Stage, relay: RelayBuilder<'_>) {
     let session = stage.session().await;
     drop_bound(&session).await;
     // The client would send it; the broker refuses the request, and all rows that share it.
-    drill::set_topic_property(&kafka(), &stage.topic(), "max.message.bytes", "20000").await.expect("set");
+    by_hand::set_topic_property(&kafka(), &stage.topic(), "max.message.bytes", "20000").await.expect("set");
     write_some(&session, 1, 20).await;
     write_some(&session, 2, 20).await;
     let poison = write_large(&session, 1, 100_000).await;
@@ -152,7 +152,7 @@ async fn hold_the_guilty(stage: &Stage, relay: RelayBuilder<'_>) {
     assert_eq!(rows.len(), 21);
     assert_eq!((versions(stage, 2).await.len(), versions(stage, 3).await.len()), (20, 20));
 
-    drill::set_topic_property(&kafka(), &stage.topic(), "max.message.bytes", "1048588").await.expect("set");
+    by_hand::set_topic_property(&kafka(), &stage.topic(), "max.message.bytes", "1048588").await.expect("set");
     assert_eq!(requeue_key(&mut operations, 1).await.expect("done").requeued_count, 1);
     testing::eventually(LIMIT, "everything is sent", async || count(&session, "sent").await == 21).await;
     let report = check(stage, &session).await;
@@ -163,7 +163,7 @@ async fn hold_the_guilty(stage: &Stage, relay: RelayBuilder<'_>) {
 async fn a_key_is_requeued_while_rows_of_it_come_and_order_holds() {
     let stage = Stage::new().await;
     let session = stage.session().await;
-    drill::set_topic_property(&kafka(), &stage.topic(), "max.message.bytes", "20000").await.expect("set");
+    by_hand::set_topic_property(&kafka(), &stage.topic(), "max.message.bytes", "20000").await.expect("set");
     drop_bound(&session).await;
     write_some(&session, 1, 1).await;
     write_large(&session, 1, 100_000).await;
@@ -173,7 +173,7 @@ async fn a_key_is_requeued_while_rows_of_it_come_and_order_holds() {
     for _ in 0..50 {
         write_some(&session, 1, 20).await;
     }
-    drill::set_topic_property(&kafka(), &stage.topic(), "max.message.bytes", "1048588").await.expect("set");
+    by_hand::set_topic_property(&kafka(), &stage.topic(), "max.message.bytes", "1048588").await.expect("set");
     requeue_key(&mut operations, 1).await.expect("done");
     let mut written = 1_002;
     testing::eventually(LIMIT, "the key flows again though it is written all the time", async || {
@@ -296,7 +296,7 @@ async fn a_deleted_topic_keeps_its_rows_and_no_others() {
         FROM generate_series(1, 10) AS n";
     session.client.batch_execute(sql).await.expect("inserted");
     stage.relayed(&session).await;
-    drill::delete_topic(&kafka(), &leaderboards).await.expect("deleted");
+    by_hand::delete_topic(&kafka(), &leaderboards).await.expect("deleted");
     session.client.batch_execute(sql).await.expect("inserted");
     write_some(&session, 1, 10).await;
     testing::eventually(Duration::from_secs(120), "its rows are held", async || count(&session, "held").await == 10).await;

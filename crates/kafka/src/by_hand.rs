@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
@@ -59,6 +59,19 @@ pub async fn add_partitions(config: &Config, topic: &str, total: usize) -> Resul
 pub async fn delete_topic(config: &Config, topic: &str) -> Result<(), Error> {
     let answers = admin(config)?.delete_topics(&[topic], &options()).await;
     accepted(answers)
+}
+
+/// Sets a property of a topic; its others get their defaults.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::TopicRefused`], [`Error::Configuration`].
+pub async fn set_topic_property(config: &Config, topic: &str, property: &str, value: &str) -> Result<(), Error> {
+    let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(property, value);
+    let answers = admin(config)?.alter_configs(&[change], &options()).await;
+    for answer in answers.map_err(|source| Error::Unavailable { context: "changing a topic", source })? {
+        answer.map_err(|(_, code)| Error::TopicRefused { topic: topic.to_owned(), code })?;
+    }
+    Ok(())
 }
 
 /// Deletes the records of a partition before an offset, as retention does.

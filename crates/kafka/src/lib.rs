@@ -14,7 +14,6 @@
 pub mod by_hand;
 mod config;
 mod consumer;
-pub mod drill;
 mod error;
 mod log;
 mod partition;
