@@ -103,12 +103,12 @@ pub(crate) async fn commands_that_can_wait_are_refused_while_no_relay_is_alive(w
     writeln!(std::io::stderr(), "low commands are shed {} ms after the relays' end", began.elapsed().as_millis())?;
     assert!(is_shed(&client.unequip_item(unequip.clone()).await)?);
     client.grant_item(world.grant_item(&player.name, &item_type)).await.context("a normal command, while only low ones are shed")?;
-    client.get_item_type(api::GetItemTypeRequest { name: item_type.clone(), ..Default::default() }).await.context("a read")?;
+    client.get_item_type(api::GetItemTypeRequest { name: item_type.clone() }).await.context("a read")?;
 
     until(true, async || client.clone().grant_item(world.grant_item(&player.name, &item_type)).await).await?.err().context("shed")?;
     writeln!(std::io::stderr(), "normal commands are shed {} ms after the relays' end", began.elapsed().as_millis())?;
     assert!(is_shed(&client.grant_item(grant.clone()).await)?);
-    client.get_item_type(api::GetItemTypeRequest { name: item_type.clone(), ..Default::default() }).await.context("a read")?;
+    client.get_item_type(api::GetItemTypeRequest { name: item_type.clone() }).await.context("a read")?;
     let release = api::ReleaseReservationRequest { request_id: world.request_id(), reservation: player.reservation, ..Default::default() };
     client.release_reservation(release).await.context("what ends something begun")?;
     tells_what_it_sheds(world).await?;
