@@ -29,6 +29,7 @@ const DRIVERS: [Driver; 5] = [
             "checker",
             "showcase",
             "tests",
+            "chaos",
             "benches",
         ],
     },
