@@ -7,6 +7,7 @@
 //! Each partition has a queue of its own in librdkafka, and a bounded channel to its task. When the channel is full, the queue is not read; when
 //! it is full too, librdkafka stops fetching. Nothing that was fetched is thrown away, as it would be by pausing the partition.
 
+mod client;
 mod context;
 mod rebalance;
 mod stream;

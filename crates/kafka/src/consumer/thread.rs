@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
+use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -14,6 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::client::client_config;
 use super::context::{Context, Rebalance, is_lost_connection};
 use super::rebalance::{Assigned, Outlet, Revoked, StartOffset, WakeOnDrop};
 use super::stream::Record;
@@ -30,11 +31,6 @@ const RECORDS_PER_TURN: usize = 512;
 const CHUNK_BYTES: usize = 16_384;
 /// The longest that a partition's watermarks are waited for; without them the lag is unknown for a second.
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(2);
-/// A member that does not poll for so long is taken for dead. The thread polls at least each [`IDLE_WAIT`], whatever the tasks do.
-const POLL_INTERVAL_MAX_MS: &str = "300000";
-
-/// How soon partitions that were added to a topic are noticed, in milliseconds.
-const METADATA_INTERVAL_MS: &str = "10000";
 
 /// Wakes the thread, and tells it to end.
 #[derive(Debug, Default)]
@@ -99,32 +95,6 @@ pub(super) fn start(
         })
         .map_err(Error::Thread)?;
     Ok(closed)
-}
-
-fn client_config(kafka: &Config, config: &ConsumerConfig) -> Result<ClientConfig, Error> {
-    let mut client = kafka.client()?;
-    client
-        .set("group.id", &config.group_id)
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "error")
-        .set("isolation.level", "read_committed")
-        .set("check.crcs", "true")
-        .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("session.timeout.ms", config.session_timeout_ms.to_string())
-        .set("heartbeat.interval.ms", (config.session_timeout_ms / 5).max(100).to_string())
-        .set("max.poll.interval.ms", POLL_INTERVAL_MAX_MS)
-        .set("queued.max.messages.kbytes", config.fetch_queue_kib.to_string())
-        .set("fetch.queue.backoff.ms", "10")
-        .set("fetch.error.backoff.ms", "100")
-        .set("fetch.wait.max.ms", "100")
-        .set("fetch.max.bytes", "8388608")
-        .set("topic.metadata.refresh.interval.ms", METADATA_INTERVAL_MS)
-        .set("statistics.interval.ms", "1000");
-    if !config.instance_id.is_empty() {
-        client.set("group.instance.id", &config.instance_id);
-    }
-    Ok(client)
 }
 
 /// A partition that is read.

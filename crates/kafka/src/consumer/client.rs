@@ -1,0 +1,37 @@
+//! How librdkafka's consumer is set up. Its defaults would begin where they like, commit by themselves, and read what was aborted.
+
+use rdkafka::config::ClientConfig;
+
+use super::ConsumerConfig;
+use crate::{Config, Error};
+
+/// A member that does not poll for so long is taken for dead. The thread polls at least each 50 ms, whatever the tasks do.
+const POLL_INTERVAL_MAX_MS: &str = "300000";
+/// How soon partitions that were added to a topic are noticed, in milliseconds.
+const METADATA_INTERVAL_MS: &str = "10000";
+
+pub(super) fn client_config(kafka: &Config, config: &ConsumerConfig) -> Result<ClientConfig, Error> {
+    let mut client = kafka.client()?;
+    client
+        .set("group.id", &config.group_id)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("isolation.level", "read_committed")
+        .set("check.crcs", "true")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", config.session_timeout_ms.to_string())
+        .set("heartbeat.interval.ms", (config.session_timeout_ms / 5).max(100).to_string())
+        .set("max.poll.interval.ms", POLL_INTERVAL_MAX_MS)
+        .set("queued.max.messages.kbytes", config.fetch_queue_kib.to_string())
+        .set("fetch.queue.backoff.ms", "10")
+        .set("fetch.error.backoff.ms", "100")
+        .set("fetch.wait.max.ms", "100")
+        .set("fetch.max.bytes", "8388608")
+        .set("topic.metadata.refresh.interval.ms", METADATA_INTERVAL_MS)
+        .set("statistics.interval.ms", "1000");
+    if !config.instance_id.is_empty() {
+        client.set("group.instance.id", &config.instance_id);
+    }
+    Ok(client)
+}
