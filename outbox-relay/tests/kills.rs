@@ -1,5 +1,7 @@
 //! Relays that die in the middle of a drain: what their successors find in Kafka is not sent again.
 
+use std::io::Write as _;
+
 use idempo_devstack::testing::{self, Signal};
 
 use crate::support::{LIMIT, RelayProcess, Report, Session, Stage, check, dump};
@@ -63,7 +65,7 @@ async fn three_kills_in_a_drain_lose_nothing_invert_nothing_and_repeat_next_to_n
     let session = stage.session().await;
     let skipped = drain_with_three_kills(&stage, &session, |name| stage.relay(name).start()).await;
     let report = check(&stage, &session).await;
-    tracing::info!(?report, skipped, "three kills");
+    let _ = writeln!(std::io::stderr(), "three kills in a drain: {report:?}, {skipped} skipped");
     assert!(skipped >= 3.0 * UNSTORED_MIN / 2.0, "{skipped} were skipped: {report:?}");
     assert!(report.duplicates <= 3 * DUPLICATES_MAX, "{report:?}");
     let expected = Report { committed: 200_000, ..Report::default() };
