@@ -21,6 +21,8 @@ const LAST_BY_PERCENT: u32 = 80;
 const GAP: Duration = Duration::from_millis(400);
 /// What a broker that was killed needs to be one of the quorum again: before that, another one's end would be the end of all, which is another fault.
 const BROKER_STARTS: Duration = Duration::from_secs(10);
+/// What PostgreSQL needs to read its log after a stop.
+const POSTGRES_STARTS: Duration = Duration::from_secs(2);
 /// How often a place is looked for.
 const TRIES_MAX: u32 = 60;
 /// A fault begins about this often, on average.
@@ -68,7 +70,11 @@ impl Planned {
 
     /// What it and others on the same have between them at least.
     fn gap(&self) -> Duration {
-        if matches!(self.fault, Fault::Broker(BrokerFault::Kill(_) | BrokerFault::AllKilled)) { BROKER_STARTS } else { GAP }
+        match self.fault {
+            Fault::Broker(BrokerFault::Kill(_) | BrokerFault::AllKilled) => BROKER_STARTS,
+            Fault::Postgres(_) => POSTGRES_STARTS,
+            _ => GAP,
+        }
     }
 
     /// Whether two faults take the same at the same time, or too soon after each other.
@@ -262,8 +268,8 @@ impl Drawing<'_> {
             Sort::RolledBack => held(Held::RolledBack),
             Sort::Idle => held(Held::Idle),
             Sort::StreamsLocked => {
-                let (from, count) = (self.chance.id(), i64::try_from(self.chance.between(1, 8)).unwrap_or(1));
-                held(Held::StreamsLocked { from, count })
+                let (by, count) = (self.chance.id(), i64::try_from(self.chance.between(1, 8)).unwrap_or(1));
+                held(Held::StreamsLocked { by, count })
             }
         }
     }

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use idempo_devstack::Server;
 use idempo_pg::Config;
 use serde::Serialize;
@@ -33,10 +33,10 @@ pub enum Kind {
     RolledBack,
     /// It writes nothing and keeps a snapshot.
     Idle,
-    /// It locks the streams that come after this id, so many, and lets them go.
+    /// It locks streams, and lets them go.
     StreamsLocked {
-        /// Where to begin.
-        from: Uuid,
+        /// What decides which.
+        by: Uuid,
         /// How many.
         count: i64,
     },
@@ -74,9 +74,10 @@ impl TransactionFault {
             }
             Kind::RolledBack => first.batch_execute(include_str!("../sql/begin_and_take_back.sql")).await?,
             Kind::Idle => first.batch_execute(include_str!("../sql/begin_and_look.sql")).await?,
-            Kind::StreamsLocked { from, count } => {
+            Kind::StreamsLocked { by, count } => {
                 first.batch_execute("BEGIN").await?;
-                let locked = first.query(include_str!("../sql/lock_streams.sql"), &[&from, &count]).await?;
+                let locked = first.query(include_str!("../sql/lock_streams.sql"), &[&by, &count]).await?;
+                ensure!(!locked.is_empty(), "there are no streams to lock");
                 note = format!("{} streams", locked.len());
             }
         }
