@@ -297,6 +297,11 @@ async fn a_deleted_topic_keeps_its_rows_and_no_others() {
     session.client.batch_execute(sql).await.expect("inserted");
     stage.relayed(&session).await;
     by_hand::delete_topic(&kafka(), &leaderboards).await.expect("deleted");
+    // The broker takes records until it has heard of it.
+    testing::eventually(LIMIT, "the topic is gone", async || {
+        idempo_kafka::missing_topics(&kafka(), std::slice::from_ref(&leaderboards)).await.is_ok_and(|missing| !missing.is_empty())
+    })
+    .await;
     session.client.batch_execute(sql).await.expect("inserted");
     write_some(&session, 1, 10).await;
     testing::eventually(Duration::from_secs(120), "its rows are held", async || count(&session, "held").await == 10).await;
