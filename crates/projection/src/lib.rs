@@ -33,6 +33,7 @@ mod reactor;
 mod runtime;
 mod store;
 mod view;
+mod waiters;
 
 pub use batch::{Entry, Home};
 pub use copy::{CopyRows, Micros};

@@ -247,10 +247,11 @@ impl<S: Store> Task<S> {
         if self.patiently(|| self.partition.store.commit(&batch)).await? == Commit::Fenced {
             return Ok((Commit::Fenced, None));
         }
-        for StreamEnd { stream, version, event_id } in batch.versions {
-            self.seen.put(stream, Version { number: version, event_id });
+        for StreamEnd { stream, version, event_id } in &batch.versions {
+            self.seen.put(*stream, Version { number: *version, event_id: *event_id });
         }
         self.next_offset = to;
+        self.partition.progress.waiters.committed(batch.versions.iter().map(|end| (end.stream, end.version)));
         self.partition.progress.committed(partition, to, newest_at, &counts, started.elapsed());
         Ok((Commit::Committed, halt))
     }

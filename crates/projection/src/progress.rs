@@ -1,7 +1,7 @@
 //! What is known of each partition: where it stands, how far behind, and whether it goes on.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use idempo_clock::SharedClock;
@@ -13,6 +13,7 @@ use crate::halt::Halt;
 use crate::meters::{Counts, Meters};
 use crate::partition::LARGE_AT_ONCE;
 use crate::store::{Checkpoint, Lease};
+use crate::waiters::Waiters;
 
 /// For how long a lag of nothing is believed after the brokers last said where the partitions end, in milliseconds.
 pub const HEADS_FRESH_MS: i64 = 15_000;
@@ -88,7 +89,8 @@ pub struct Progress {
     clock: SharedClock,
     pub(crate) meters: Meters,
     inner: Mutex<Inner>,
-    commits: watch::Sender<u64>,
+    /// Those who wait for streams.
+    pub(crate) waiters: Arc<Waiters>,
     stopped: watch::Sender<Vec<(i32, Halt)>>,
     topic_fault: watch::Sender<Option<TopicFault>>,
     /// One for each large batch that may be under way.
@@ -129,7 +131,7 @@ impl Progress {
             clock,
             meters: Meters::new(projection, generation),
             inner: Mutex::new(Inner { partitions: BTreeMap::new(), heads_heard_at }),
-            commits: watch::channel(0).0,
+            waiters: Arc::default(),
             stopped: watch::channel(Vec::new()).0,
             topic_fault: watch::channel(None).0,
             turns: Semaphore::new(LARGE_AT_ONCE),
@@ -192,12 +194,6 @@ impl Progress {
         });
     }
 
-    /// A number that grows with each batch that this process commits.
-    #[must_use]
-    pub fn commits(&self) -> watch::Receiver<u64> {
-        self.commits.subscribe()
-    }
-
     /// The partitions of this process that have stopped, and why.
     #[must_use]
     pub fn stopped(&self) -> watch::Receiver<Vec<(i32, Halt)>> {
@@ -232,7 +228,6 @@ impl Progress {
             self.meters.stands(number, to, partition.head);
         });
         self.meters.committed(counts, took);
-        self.commits.send_modify(|commits| *commits = commits.wrapping_add(1));
     }
 
     pub(crate) fn fenced(&self, number: i32) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idempo_ids::StreamId;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::progress::{Lag, Progress, Stopped};
 use crate::store::{Store, StoreError};
@@ -13,8 +13,6 @@ use crate::store::{Store, StoreError};
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long it waits while a partition has stopped.
 const STOPPED_WAIT: Duration = Duration::from_millis(500);
-/// How long it waits at least, however many batches are committed meanwhile.
-const LOOK_AGAIN_MIN: Duration = Duration::from_millis(1);
 
 /// A read model as its readers see it. Cheap to clone.
 pub struct View<S> {
@@ -76,10 +74,10 @@ impl<S: Store> View<S> {
     pub async fn reached(&self, position: &[(StreamId, u64)], limit: Duration) -> Result<Reached, StoreError> {
         let began = Instant::now();
         let deadline = began + limit;
-        let mut commits = self.progress.commits();
         let mut missing = position.to_vec();
+        // Before the first look, so that no batch comes unnoticed between a look and the wait after it.
+        let registered = self.progress.waiters.register(position);
         while !missing.is_empty() {
-            commits.mark_unchanged();
             let streams: Vec<StreamId> = missing.iter().map(|(stream, _)| *stream).collect();
             let found = self.store.versions(&streams).await?;
             missing.retain(|(stream, version)| !found.iter().any(|end| end.stream == *stream && end.version >= *version));
@@ -92,9 +90,8 @@ impl<S: Store> View<S> {
             if now >= deadline || given_up {
                 return Ok(Reached::NotYet);
             }
-            sleep_until(deadline.min(now + LOOK_AGAIN_MIN)).await;
             // Woken by a batch of this process, by the time to look again, or by the deadline, which is looked at once more.
-            let _ = timeout_at(deadline.min(now + LOOK_AGAIN), commits.changed()).await;
+            let _ = timeout_at(deadline.min(now + LOOK_AGAIN), registered.moved()).await;
         }
         Ok(Reached::Yes)
     }
