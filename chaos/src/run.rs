@@ -121,11 +121,18 @@ async fn play(plan: &Plan, schedule: Vec<Planned>, stage: &mut Stage, narrator: 
     let mut load = Load::start(plan, &addresses(stage)?).await?;
     load.begun(u64::try_from(plan.players)?.saturating_mul(FIRST_COMMANDS)).await?;
     narrator.say(&format!("every wallet is open; {} faults in {} s, seed {}", schedule.len(), plan.length.as_secs(), plan.seed));
-    let mut director = Director { zero: Instant::now(), narrator, timeline: Timeline::default(), flaws: Vec::new(), fallen: Vec::new() };
+    let mut director = Director {
+        zero: Instant::now(),
+        slip: Duration::ZERO,
+        narrator,
+        timeline: Timeline::default(),
+        flaws: Vec::new(),
+        fallen: Vec::new(),
+    };
     director.perform(schedule, stage, &load).await?;
     narrator.say("the last fault has ended; the load goes on while everything heals");
     let healed = stage.heal(|line| narrator.say(line)).await;
-    director.until(plan.length, stage, &load).await?;
+    director.until(plan.length + director.slip, stage, &load).await?;
     let zero_us = u64::try_from((director.zero - load.began).as_micros())?;
     let healthy = director.zero.elapsed();
     narrator.say("the clients begin nothing new");
@@ -188,6 +195,9 @@ impl Drop for Load {
 /// Lets faults begin and end in time, and looks after the processes meanwhile.
 struct Director {
     zero: Instant,
+    /// How long beginning and ending faults has taken so far: what is to come is put off by it, so that faults that were drawn one after the other
+    /// stay so on a machine where a server takes its time to stop.
+    slip: Duration,
     narrator: Narrator,
     timeline: Timeline,
     /// Faults that could not be begun or ended.
@@ -210,7 +220,7 @@ impl Director {
         let mut lasting: Vec<Lasting> = Vec::new();
         loop {
             let next_end = lasting.iter().map(|lasting| lasting.ends).min();
-            let next_begin = coming.peek().map(|planned| planned.at);
+            let next_begin = coming.peek().map(|planned| planned.at + self.slip);
             // Whatever ends comes before what begins at the same moment: it may need what is given back.
             match (next_end, next_begin) {
                 (None, None) => return Ok(()),
@@ -221,7 +231,7 @@ impl Director {
                 }
                 _ => {
                     let Some(planned) = coming.next() else { continue };
-                    self.until(planned.at, stage, load).await?;
+                    self.until(planned.at + self.slip, stage, load).await?;
                     lasting.extend(self.begin(&planned, stage).await);
                 }
             }
@@ -231,11 +241,13 @@ impl Director {
     async fn begin(&mut self, planned: &Planned, stage: &mut Stage) -> Option<Lasting> {
         let at = self.zero.elapsed();
         let what = format!("{} · {}", planned.fault, planned.fault.target());
-        match planned.fault.begin(stage).await {
+        let begun = planned.fault.begin(stage).await;
+        self.slip += self.zero.elapsed().saturating_sub(at);
+        match begun {
             Ok(begun) => {
                 self.narrator.say(&format!("  {what} {}", begun.note));
                 let place = self.timeline.begun(&planned.fault, at, begun.note);
-                Some(Lasting { ends: self.zero.elapsed().max(planned.at) + planned.lasts, place, what, undo: begun.undo })
+                Some(Lasting { ends: self.zero.elapsed() + planned.lasts, place, what, undo: begun.undo })
             }
             Err(error) => {
                 self.flaws.push(format!("{what} could not be begun: {error:#}"));
@@ -245,7 +257,10 @@ impl Director {
     }
 
     async fn end(&mut self, lasting: Lasting, stage: &mut Stage) {
-        match lasting.undo.end(stage).await {
+        let at = self.zero.elapsed();
+        let ended = lasting.undo.end(stage).await;
+        self.slip += self.zero.elapsed().saturating_sub(at);
+        match ended {
             Ok(note) => {
                 self.narrator.say(&format!("  {} is over {note}", lasting.what));
                 self.timeline.ended(lasting.place, self.zero.elapsed(), &note);
