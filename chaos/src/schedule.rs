@@ -25,6 +25,8 @@ const BROKER_STARTS: Duration = Duration::from_secs(10);
 const POSTGRES_STARTS: Duration = Duration::from_secs(2);
 /// How often a place is looked for.
 const TRIES_MAX: u32 = 60;
+/// How often what must be there is laid anew.
+const LAYOUTS_MAX: u32 = 100;
 /// A fault begins about this often, on average.
 const EVERY: Duration = Duration::from_millis(1_500);
 /// The most faults at a time.
@@ -147,9 +149,12 @@ pub fn draw(order: &Order, chance: &mut Chance) -> Result<Vec<Planned>> {
     let mut drawing = Drawing { order, chance, planned: Vec::new() };
 
     let musts: Vec<Sort> = chosen.iter().filter(|(_, _, must, _)| *must).map(|(sort, ..)| *sort).collect();
-    for sort in musts {
-        ensure!(drawing.place(sort), "there is no room for {sort:?} in {:?}", order.length);
-    }
+    // Where one of them finds no place because of how the others lie, all are laid anew.
+    let placed = (0..LAYOUTS_MAX).any(|_| {
+        drawing.planned.clear();
+        musts.iter().all(|sort| drawing.place(*sort))
+    });
+    ensure!(placed, "there is no room for all of {musts:?} in {:?}", order.length);
     let mut others: Vec<Sort> = chosen.iter().filter(|(_, _, must, _)| !must).map(|(sort, ..)| *sort).collect();
     drawing.chance.shuffle(&mut others);
     // What takes long finds a place only while there is much room.
