@@ -11,6 +11,12 @@ use crate::Error;
 /// What `properties` may set: how to connect and who we are. All else is decided by this crate, because its invariants hang on it.
 const PROPERTY_PREFIXES: [&str; 5] = ["ssl.", "sasl.", "security.", "socket.", "reconnect."];
 
+/// How long a request waits for its answer where it brings no limit of its own, in milliseconds: a broker that is cut off without a word is given up
+/// then. Below the transactions' timeout, as librdkafka demands.
+const SOCKET_TIMEOUT_MS: &str = "8000";
+/// How long a connection may take to be made, in milliseconds.
+const CONNECT_TIMEOUT_MS: &str = "5000";
+
 /// Properties whose value is a secret.
 const SECRET_PROPERTIES: [&str; 4] = ["sasl.password", "ssl.key.password", "ssl.keystore.password", "ssl.key.pem"];
 
@@ -56,6 +62,8 @@ impl Config {
             .set("allow.auto.create.topics", "false")
             .set("socket.nagle.disable", "true")
             .set("socket.keepalive.enable", "true")
+            .set("socket.timeout.ms", SOCKET_TIMEOUT_MS)
+            .set("socket.connection.setup.timeout.ms", CONNECT_TIMEOUT_MS)
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
             .set("log.connection.close", "false");

@@ -5,8 +5,9 @@ use rdkafka::config::ClientConfig;
 use super::ConsumerConfig;
 use crate::{Config, Error};
 
-/// A member that does not poll for so long is taken for dead. The thread polls at least each 50 ms, whatever the tasks do.
-const POLL_INTERVAL_MAX_MS: &str = "300000";
+/// A member that does not poll for so long is taken for dead, unless its session holds for longer. The thread polls at least each 50 ms, whatever
+/// the tasks do; and a rebalance waits so long for a member that the group still has and that does not come.
+const POLL_INTERVAL_MAX_MS: u32 = 30_000;
 /// How soon partitions that were added to a topic are noticed, in milliseconds.
 const METADATA_INTERVAL_MS: &str = "10000";
 
@@ -22,7 +23,7 @@ pub(super) fn client_config(kafka: &Config, config: &ConsumerConfig) -> Result<C
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", config.session_timeout_ms.to_string())
         .set("heartbeat.interval.ms", (config.session_timeout_ms / 5).max(100).to_string())
-        .set("max.poll.interval.ms", POLL_INTERVAL_MAX_MS)
+        .set("max.poll.interval.ms", config.session_timeout_ms.max(POLL_INTERVAL_MAX_MS).to_string())
         .set("queued.max.messages.kbytes", config.fetch_queue_kib.to_string())
         .set("fetch.queue.backoff.ms", "10")
         .set("fetch.error.backoff.ms", "100")
