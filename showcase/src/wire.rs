@@ -249,7 +249,8 @@ mod tests {
         let addresses = Addresses { wallet: address.clone(), inventory: address.clone(), inventory_query: address };
         let line = Wire::connect(&addresses).await.expect("somebody listens").line(0).expect("a name");
         let answer = line.send(Method::GrantFunds, Bytes::new(), Duration::from_secs(5)).await;
-        assert!(matches!(answer, Answer::Unknown { code: Code::Unavailable, .. }), "{answer:?}");
+        // Which code the client makes of it depends on how far the request had got.
+        assert!(matches!(answer, Answer::Unknown { .. }), "{answer:?}");
     }
 
     #[test]

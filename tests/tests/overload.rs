@@ -1,7 +1,7 @@
 //! More load than can be carried: what is answered stays as much as before, the rest is refused at once, and nothing of it is left afterwards.
 //!
-//! The service is a replica that appends one command at a time, so that the database's round trips are what it is short of: then the callers, who
-//! share the machine with it, can offer many times what it can do.
+//! The service is a replica that appends one command at a time, each a little late (a failpoint), so that it is short of its database and of nothing
+//! else: then the callers, who share the machine with it, can offer many times what it can do without taking anything from it.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -21,7 +21,11 @@ use tonic_types::StatusExt as _;
 /// The replica.
 const REPLICA: &str = "wallet-overload";
 /// Its settings.
-const SETTINGS: [(&str, &str); 2] = [("IDEMPO_EXECUTOR__BATCH_COMMANDS_MAX", "1"), ("IDEMPO_EXECUTOR__BATCHES_IN_FLIGHT_MAX", "1")];
+const SETTINGS: [(&str, &str); 3] = [
+    ("IDEMPO_EXECUTOR__BATCH_COMMANDS_MAX", "1"),
+    ("IDEMPO_EXECUTOR__BATCHES_IN_FLIGHT_MAX", "1"),
+    ("FAILPOINTS", "append.before_call=sleep(15)"),
+];
 /// The variable that makes this test, and others that are about time, last long.
 const LONG: &str = "IDEMPO_TESTS_LONG";
 /// Over how many connections the calls come: together they take more calls than the service does.

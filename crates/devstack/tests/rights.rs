@@ -32,10 +32,7 @@ async fn events_and_ledger_lines_stay_as_they_are_even_for_their_owner() -> Resu
         }
         let owner = client(&database.config(idempo_schemas::OWNER)).await?;
         for table in tables {
-            let column: String = superuser
-                .query_one("SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum = 1", &[&table])
-                .await?
-                .get(0);
+            let column: String = superuser.query_one(include_str!("sql/first_writable_column.sql"), &[&table]).await?.get(0);
             for change in [format!("UPDATE {table} SET {column} = {column}"), format!("DELETE FROM {table}"), format!("TRUNCATE {table}")] {
                 let refused = owner.batch_execute(&change).await.map_err(classify);
                 assert!(matches!(refused, Err(Error::Constraint { .. })), "{change}: {refused:?}");

@@ -22,6 +22,7 @@ mod copy;
 mod event;
 pub mod failpoint;
 mod halt;
+mod lookups;
 pub mod memory;
 mod meters;
 mod partition;

@@ -6,24 +6,25 @@ use std::time::Duration;
 use idempo_ids::StreamId;
 use tokio::time::{Instant, timeout_at};
 
+use crate::lookups::Lookups;
 use crate::progress::{Lag, Progress, Stopped};
 use crate::store::{Store, StoreError};
 
-/// How long a reader waits at most before it looks again: another process may have the partition.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a reader waits before it looks again, at first and at most, when no batch of this process wakes it: another one may have the partition.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(320));
 /// How long it waits while a partition has stopped.
 const STOPPED_WAIT: Duration = Duration::from_millis(500);
 
 /// A read model as its readers see it. Cheap to clone.
 pub struct View<S> {
-    store: Arc<S>,
+    lookups: Arc<Lookups<S>>,
     progress: Arc<Progress>,
     generation: i32,
 }
 
 impl<S> Clone for View<S> {
     fn clone(&self) -> Self {
-        Self { store: Arc::clone(&self.store), progress: Arc::clone(&self.progress), generation: self.generation }
+        Self { lookups: Arc::clone(&self.lookups), progress: Arc::clone(&self.progress), generation: self.generation }
     }
 }
 
@@ -39,8 +40,8 @@ pub enum Reached {
 impl<S: Store> View<S> {
     /// The view of generation `generation`, which `store` holds.
     #[must_use]
-    pub const fn new(store: Arc<S>, progress: Arc<Progress>, generation: i32) -> Self {
-        Self { store, progress, generation }
+    pub fn new(store: Arc<S>, progress: Arc<Progress>, generation: i32) -> Self {
+        Self { lookups: Arc::new(Lookups::new(store)), progress, generation }
     }
 
     /// The generation that is read.
@@ -75,12 +76,13 @@ impl<S: Store> View<S> {
         let began = Instant::now();
         let deadline = began + limit;
         let mut missing = position.to_vec();
+        let mut look_again = LOOK_AGAIN.0;
         // Before the first look, so that no batch comes unnoticed between a look and the wait after it.
         let registered = self.progress.waiters.register(position);
         while !missing.is_empty() {
             let streams: Vec<StreamId> = missing.iter().map(|(stream, _)| *stream).collect();
-            let found = self.store.versions(&streams).await?;
-            missing.retain(|(stream, version)| !found.iter().any(|end| end.stream == *stream && end.version >= *version));
+            let found = self.lookups.versions(&streams).await?;
+            missing.retain(|(stream, version)| found.get(stream).is_none_or(|end| end < version));
             if missing.is_empty() {
                 break;
             }
@@ -91,7 +93,8 @@ impl<S: Store> View<S> {
                 return Ok(Reached::NotYet);
             }
             // Woken by a batch of this process, by the time to look again, or by the deadline, which is looked at once more.
-            let _ = timeout_at(deadline.min(now + LOOK_AGAIN), registered.moved()).await;
+            let _ = timeout_at(deadline.min(now + look_again), registered.moved()).await;
+            look_again = (look_again * 2).min(LOOK_AGAIN.1);
         }
         Ok(Reached::Yes)
     }
