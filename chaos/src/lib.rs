@@ -13,6 +13,6 @@ pub mod logs;
 pub mod run;
 pub mod schedule;
 mod scrape;
-mod stage;
+pub mod stage;
 pub mod timeline;
 mod verify;

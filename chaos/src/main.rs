@@ -10,6 +10,7 @@ use clap::Parser;
 use idempo_chaos::faults::Family;
 use idempo_chaos::run::{self, Plan};
 use idempo_chaos::schedule::SHORTEST;
+use idempo_chaos::stage::Instances;
 use idempo_clock::{Clock as _, SystemClock};
 use idempo_devstack::Brokers;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,6 +31,9 @@ struct Arguments {
     /// How many brokers: three are a quorum of which one can be lost.
     #[arg(long, default_value = "3", value_parser = brokers)]
     brokers: Brokers,
+    /// How many instances each command service has, 1 or 2.
+    #[arg(long, default_value = "1", value_parser = instances)]
+    services: Instances,
     /// How many players.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..=100_000))]
     players: u32,
@@ -59,6 +63,14 @@ fn brokers(text: &str) -> Result<Brokers, String> {
         "1" => Ok(Brokers::OneBehindProxy),
         "3" => Ok(Brokers::ThreeBehindProxies),
         _ => Err("1 or 3".to_owned()),
+    }
+}
+
+fn instances(text: &str) -> Result<Instances, String> {
+    match text {
+        "1" => Ok(Instances::One),
+        "2" => Ok(Instances::Two),
+        _ => Err("1 or 2".to_owned()),
     }
 }
 
@@ -100,6 +112,7 @@ impl Arguments {
             length: self.length,
             families: self.faults,
             brokers: self.brokers,
+            instances: self.services,
             players: usize::try_from(self.players)?,
             clients: self.clients,
             think: Duration::from_millis(self.think_ms),

@@ -17,7 +17,7 @@ use crate::chance::Chance;
 use crate::faults::Family;
 use crate::schedule::{self, Order, Planned};
 use crate::scrape::{Scraper, Totals};
-use crate::stage::{PROCESSES, Stage, Undo};
+use crate::stage::{Instances, Stage, Undo};
 use crate::timeline::Timeline;
 use crate::verify::{self, Done};
 
@@ -41,6 +41,8 @@ pub struct Plan {
     pub families: Vec<Family>,
     /// The brokers.
     pub brokers: Brokers,
+    /// The command services.
+    pub instances: Instances,
     /// How many players, at least two for each client.
     pub players: usize,
     /// How many clients.
@@ -95,10 +97,10 @@ pub async fn run(plan: &Plan) -> Result<Account> {
     let narrator = Narrator { began };
     let mut chance = Chance::of(plan.seed);
     let brokers = if plan.brokers == Brokers::ThreeBehindProxies { 3 } else { 1 };
-    let order = Order { length: plan.length, families: plan.families.clone(), brokers };
+    let order = Order { length: plan.length, families: plan.families.clone(), brokers, instances: plan.instances };
     let schedule = schedule::draw(&order, &mut chance)?;
     verify::clear(&plan.folder)?;
-    let mut stage = Stage::start(plan.brokers, &mut chance, Tell::new(move |line| narrator.say(line))).await?;
+    let mut stage = Stage::start(plan.brokers, plan.instances, &mut chance, Tell::new(move |line| narrator.say(line))).await?;
     let mut took = Took { start: began.elapsed(), ..Took::default() };
     let result = play(plan, schedule, &mut stage, narrator).await;
     if result.is_err() {
@@ -116,7 +118,7 @@ pub async fn run(plan: &Plan) -> Result<Account> {
 
 /// Lets the clients play and the faults happen.
 async fn play(plan: &Plan, schedule: Vec<Planned>, stage: &mut Stage, narrator: Narrator) -> Result<(Played, Done)> {
-    let admin = PROCESSES.into_iter().map(|name| Ok(stage.platform.service(name)?.admin())).collect::<Result<Vec<_>>>()?;
+    let admin = stage.processes().iter().map(|name| Ok(stage.platform.service(name)?.admin())).collect::<Result<Vec<_>>>()?;
     let scraper = Scraper::start(admin);
     let mut load = Load::start(plan, &addresses(stage)?).await?;
     load.begun(u64::try_from(plan.players)?.saturating_mul(FIRST_COMMANDS)).await?;
@@ -138,15 +140,15 @@ async fn play(plan: &Plan, schedule: Vec<Planned>, stage: &mut Stage, narrator: 
     narrator.say("the clients begin nothing new");
     let played = load.end().await?;
     healed.context("healing")?;
-    let swallowed = stage.swallowed(&["wallet", "inventory"]);
+    let swallowed = stage.swallowed();
     let counters: Totals = scraper.finish().await;
     let Director { timeline, flaws, fallen, .. } = director;
     Ok((played, Done { timeline, flaws, fallen, counters, swallowed, zero_us, healthy }))
 }
 
 fn addresses(stage: &Stage) -> Result<Addresses> {
-    let address = |name| Ok::<_, anyhow::Error>(format!("http://{}", stage.platform.service(name)?.grpc()));
-    Ok(Addresses { wallet: address("wallet")?, inventory: address("inventory")?, inventory_query: address("inventory-projector")? })
+    let inventory_query = format!("http://{}", stage.platform.service("inventory-projector")?.grpc());
+    Ok(Addresses { wallet: stage.addresses("wallet")?, inventory: stage.addresses("inventory")?, inventory_query })
 }
 
 /// The clients at play.

@@ -12,6 +12,7 @@ use crate::faults::postgres::PostgresStop;
 use crate::faults::processes::{ProcessFault, What, Who};
 use crate::faults::transactions::{Kind as Held, TransactionFault};
 use crate::faults::{Family, Fault, Link, Resource};
+use crate::stage::Instances;
 
 /// When the first fault begins.
 const FIRST_AT: Duration = Duration::from_millis(1_500);
@@ -48,6 +49,8 @@ pub struct Order {
     pub families: Vec<Family>,
     /// How many brokers there are.
     pub brokers: u8,
+    /// The command services.
+    pub instances: Instances,
 }
 
 /// A fault with its time.
@@ -236,7 +239,7 @@ impl Drawing<'_> {
 
     fn fault(&mut self, sort: Sort) -> Fault {
         let database = self.pick(["wallet_db", "inventory_db"]);
-        let service = self.pick(["wallet", "inventory"]);
+        let service = self.chance.pick(self.order.instances.services()).unwrap_or("wallet");
         let projector = self.pick(["inventory-projector", "inventory-projector-2"]);
         let link = self.link();
         let process = |who, what| Fault::Process(ProcessFault { who, what });
@@ -280,7 +283,7 @@ impl Drawing<'_> {
     }
 
     fn link(&mut self) -> Link {
-        let processes = crate::stage::PROCESSES.map(Link::Postgres);
+        let processes: Vec<Link> = self.order.instances.processes().iter().copied().map(Link::Postgres).collect();
         let brokers: Vec<Link> = (1..=self.order.brokers).map(Link::Broker).collect();
         let from = if self.chance.happens(250) { brokers.as_slice() } else { processes.as_slice() };
         self.chance.pick(from).unwrap_or(Link::Broker(1))
@@ -307,7 +310,7 @@ mod tests {
     use super::*;
 
     fn order(length_s: u64, brokers: u8) -> Order {
-        Order { length: Duration::from_secs(length_s), families: Family::ALL.to_vec(), brokers }
+        Order { length: Duration::from_secs(length_s), families: Family::ALL.to_vec(), brokers, instances: Instances::One }
     }
 
     fn drawn(order: &Order, seed: u64) -> Vec<Planned> {

@@ -4,23 +4,35 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use idempo_checker::facts::CursorMove;
 use idempo_devstack::{Brokers, Cluster, Options, Platform, Progress, Proxy, Server, Servers, Surroundings};
 use idempo_pg::Config;
+use serde::Serialize;
 use tokio_postgres::Client;
 
 use crate::chance::Chance;
 use crate::faults::{Link, transactions};
 use crate::logs;
 
-/// The platform's processes, each of which reaches PostgreSQL through a proxy of its own.
-pub(crate) const PROCESSES: [&str; 6] = ["wallet", "inventory", FIRST_PROJECTOR, SECOND_PROJECTOR, "relay-1", "relay-2"];
+/// The platform's processes, each of which reaches PostgreSQL through a proxy of its own. The last ones are there where each command service has
+/// two instances.
+const PROCESSES: [&str; 8] =
+    ["wallet", "inventory", FIRST_PROJECTOR, SECOND_PROJECTOR, "relay-1", "relay-2", SECOND_SERVICES[0].name, SECOND_SERVICES[1].name];
+/// The command services.
+const SERVICES: [&str; 4] = ["wallet", "inventory", SECOND_SERVICES[0].name, SECOND_SERVICES[1].name];
+/// The second instances of the command services.
+const SECOND_SERVICES: [Second; 2] = [
+    Second { of: "wallet", name: "wallet-2", database: "wallet_db", role: "idempo_wallet" },
+    Second { of: "inventory", name: "inventory-2", database: "inventory_db", role: "idempo_inventory" },
+];
+/// The second projector.
+const PROJECTOR: Second =
+    Second { of: FIRST_PROJECTOR, name: SECOND_PROJECTOR, database: "inventory_view_db", role: "idempo_inventory_projector" };
 /// The processes that relay.
 const RELAYS: [&str; 2] = ["relay-1", "relay-2"];
 /// The projectors: two, so that one takes over from the other.
 const FIRST_PROJECTOR: &str = "inventory-projector";
 const SECOND_PROJECTOR: &str = "inventory-projector-2";
-/// The read model's database, and the role that writes it.
-const VIEW: (&str, &str) = ("inventory_view_db", "idempo_inventory_projector");
 /// The databases with an outbox.
 pub(crate) const OUTBOXES: [&str; 2] = ["wallet_db", "inventory_db"];
 /// How long finding out who holds an outbox may take; after that the first relay is as good as any.
@@ -30,8 +42,47 @@ const TABLE_AGE_S: &str = "3";
 /// After how long without a heartbeat a projector's partitions are another's, in milliseconds: the least that brokers allow.
 const SESSION_TIMEOUT_MS: &str = "6000";
 
+/// How many instances each command service has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Instances {
+    /// One: nobody else writes what it writes.
+    #[default]
+    One,
+    /// Two on one database, each of which gets every other send of every client: a stream's writers are in different processes, and a command that is
+    /// sent again goes to the other one.
+    Two,
+}
+
+impl Instances {
+    /// The platform's processes.
+    pub(crate) fn processes(self) -> &'static [&'static str] {
+        self.of(&PROCESSES)
+    }
+
+    /// The command services.
+    pub(crate) fn services(self) -> &'static [&'static str] {
+        self.of(&SERVICES)
+    }
+
+    fn of(self, all: &'static [&'static str]) -> &'static [&'static str] {
+        let left_out = if self == Self::One { SECOND_SERVICES.len() } else { 0 };
+        all.get(..all.len().saturating_sub(left_out)).unwrap_or_default()
+    }
+}
+
+/// The second instance of a process.
+#[derive(Debug, Clone, Copy)]
+struct Second {
+    of: &'static str,
+    name: &'static str,
+    database: &'static str,
+    role: &'static str,
+}
+
 /// What faults befall.
 pub(crate) struct Stage {
+    pub(crate) instances: Instances,
     pub(crate) platform: Platform,
     pub(crate) servers: Servers,
     postgres_links: BTreeMap<&'static str, Proxy>,
@@ -71,7 +122,7 @@ pub(crate) enum Undo {
 
 impl Stage {
     /// Starts servers, networks and the platform.
-    pub(crate) async fn start(brokers: Brokers, chance: &mut Chance, progress: Progress) -> Result<Self> {
+    pub(crate) async fn start(brokers: Brokers, instances: Instances, chance: &mut Chance, progress: Progress) -> Result<Self> {
         let servers = Servers::start(Options { brokers, ..Options::isolated(progress) }).await?;
         let cluster = servers.cluster()?;
         let mut surroundings = Surroundings::default();
@@ -84,7 +135,7 @@ impl Stage {
         let addresses: Vec<String> = broker_links.iter().map(|proxy| proxy.address().to_string()).collect();
         surroundings = surroundings.kafka_at(addresses.join(","));
         let mut postgres_links = BTreeMap::new();
-        for process in PROCESSES {
+        for process in instances.processes().iter().copied() {
             let mut proxy = Proxy::new(cluster.address(), chance.seed())?;
             proxy.open().await?;
             surroundings = surroundings.postgres_at(process, proxy.address());
@@ -99,10 +150,12 @@ impl Stage {
             open(&cluster.superuser(database)).await?.batch_execute(include_str!("sql/prepare.sql")).await?;
         }
         let mut platform = Platform::start_in(&servers, &surroundings).await?;
-        let second = postgres_links.get(SECOND_PROJECTOR).context("every process has a proxy")?;
-        let url = cluster.clone().at(second.address()).role_url(VIEW.0, VIEW.1);
-        platform.start_replica(FIRST_PROJECTOR, SECOND_PROJECTOR, &[("IDEMPO_DATABASE__URL", &url)]).await?;
-        Ok(Self { platform, servers, postgres_links, broker_links, cluster })
+        for Second { of, name, database, role } in seconds(instances) {
+            let proxy = postgres_links.get(name).context("every process has a proxy")?;
+            let url = cluster.clone().at(proxy.address()).role_url(database, role);
+            platform.start_replica(of, name, &[("IDEMPO_DATABASE__URL", &url)]).await?;
+        }
+        Ok(Self { instances, platform, servers, postgres_links, broker_links, cluster })
     }
 
     /// The superuser's configuration for a database, reached directly.
@@ -124,9 +177,23 @@ impl Stage {
         found.with_context(|| format!("there is no proxy for {link}"))
     }
 
-    /// How many answers were lost on the way to a process of these.
-    pub(crate) fn swallowed(&self, of: &[&str]) -> usize {
-        self.postgres_links.iter().filter(|(process, _)| of.contains(process)).map(|(_, proxy)| proxy.swallowed()).sum()
+    /// The platform's processes.
+    pub(crate) fn processes(&self) -> &'static [&'static str] {
+        self.instances.processes()
+    }
+
+    /// Where the instances of a command service take commands: `http://host:port`, with commas between.
+    pub(crate) fn addresses(&self, service: &str) -> Result<String> {
+        let is_one = |name: &&str| *name == service || SECOND_SERVICES.iter().any(|second| second.of == service && second.name == *name);
+        let names = self.instances.services().iter().copied().filter(is_one);
+        let addresses = names.map(|name| Ok(format!("http://{}", self.platform.service(name)?.grpc()))).collect::<Result<Vec<_>>>()?;
+        Ok(addresses.join(","))
+    }
+
+    /// How many answers were lost on the way to a command service.
+    pub(crate) fn swallowed(&self) -> usize {
+        let services = self.instances.services();
+        self.postgres_links.iter().filter(|(process, _)| services.contains(process)).map(|(_, proxy)| proxy.swallowed()).sum()
     }
 
     /// The relay that holds the outbox of a database; the first one where that can't be found out.
@@ -154,10 +221,33 @@ impl Stage {
         Ok(takeovers)
     }
 
+    /// Every move of the outboxes' cursors.
+    pub(crate) async fn cursor_moves(&self) -> Result<Vec<CursorMove>> {
+        let mut moves = Vec::new();
+        for database in OUTBOXES {
+            let rows = open(&self.superuser(database)).await?.query(include_str!("sql/cursor_moves.sql"), &[]).await?;
+            for row in rows {
+                moves.push(CursorMove {
+                    outbox: database.to_owned(),
+                    number: row.try_get("number")?,
+                    session: row.try_get("session")?,
+                    epoch: row.try_get("epoch")?,
+                    by_holder: row.try_get("by_holder")?,
+                    done: row.try_get("s1")?,
+                    done_xmax: row.try_get("s1_xmax")?,
+                    batch: row.try_get("s2")?,
+                    acked_seq: row.try_get("acked_seq")?,
+                });
+            }
+        }
+        Ok(moves)
+    }
+
     /// Starts what has ended by itself, and says what it was.
     pub(crate) fn pick_up(&mut self) -> Result<Option<String>> {
         let Some(fallen) = self.platform.fallen()? else { return Ok(None) };
-        let name = PROCESSES.into_iter().find(|name| fallen.starts_with(&format!("{name} ended"))).context("a process of ours")?;
+        let name =
+            self.processes().iter().copied().find(|name| fallen.starts_with(&format!("{name} ended"))).context("a process of ours")?;
         self.platform.kill(name)?;
         self.platform.begin_life(name, &[])?;
         Ok(Some(fallen))
@@ -174,7 +264,7 @@ impl Stage {
         tell("PostgreSQL");
         self.servers.wait_ready(Server::Kafka).await?;
         tell("Kafka");
-        for process in PROCESSES {
+        for process in self.processes() {
             self.platform.wait_ready(process).await?;
             tell(process);
         }
@@ -206,6 +296,12 @@ impl Undo {
         }
         Ok(String::new())
     }
+}
+
+/// The second instances that there are.
+fn seconds(instances: Instances) -> impl Iterator<Item = Second> {
+    let services = if instances == Instances::Two { &SECOND_SERVICES[..] } else { &[] };
+    std::iter::once(PROJECTOR).chain(services.iter().copied())
 }
 
 async fn calm(proxy: &mut Proxy) -> Result<()> {

@@ -18,7 +18,7 @@ use crate::faults::Family;
 use crate::logs::{Happening, Heard};
 use crate::run::{Plan, Took};
 use crate::scrape::Totals;
-use crate::stage::{PROCESSES, Stage};
+use crate::stage::Stage;
 use crate::timeline::Timeline;
 
 /// How long everything may take to come to rest.
@@ -68,6 +68,7 @@ pub(crate) async fn judge(
     let sent = Sent::of(&played.history);
     let mut evidence = Evidence::read(&sources, played.history).await?;
     evidence.met = met(stage, &heard, &done.counters).await?;
+    evidence.cursor_moves = stage.cursor_moves().await?;
     let last_us = done.timeline.last_end().map(|end| u64::try_from(end.as_micros()).unwrap_or(u64::MAX));
     evidence.last_fault_us = last_us.map(|end| end.saturating_add(done.zero_us));
     let topics = File::create(plan.folder.join("topics.dump")).context("making the dump of the topics")?;
@@ -75,7 +76,7 @@ pub(crate) async fn judge(
     let rules = Rules { must_meet: must_meet(&plan.families), stores_lost_answers: true, ..Rules::default() };
     say("everything is read; checking it");
     let mut report = check(&evidence, &rules);
-    report.verdicts.extend([happened(plan, &done), alive(&done.fallen), quiet_logs(&heard)]);
+    report.verdicts.extend([happened(plan, &done), alive(&done.fallen, stage), quiet_logs(&heard)]);
     took.check = reading.elapsed();
     Ok(Account {
         seed: plan.seed,
@@ -140,9 +141,9 @@ fn happened(plan: &Plan, done: &Done) -> Verdict {
     verdict
 }
 
-fn alive(fallen: &[String]) -> Verdict {
+fn alive(fallen: &[String], stage: &Stage) -> Verdict {
     let mut verdict = Verdict::new("life", "no process ended by itself", "processes");
-    verdict.looked_at(PROCESSES.len());
+    verdict.looked_at(stage.processes().len());
     for one in fallen {
         verdict.require(false, || one.clone());
     }
@@ -160,9 +161,10 @@ fn quiet_logs(heard: &Heard) -> Verdict {
 
 /// Asks the platform to drain and end, and ends the servers.
 pub(crate) async fn drained(stage: Stage) -> Result<Verdict> {
+    let processes = stage.processes().len();
     let Stage { platform, servers, .. } = stage;
     let mut verdict = Verdict::new("end", "every process drains on SIGTERM and ends with 0", "processes");
-    verdict.looked_at(PROCESSES.len());
+    verdict.looked_at(processes);
     if let Err(error) = platform.stop().await {
         verdict.require(false, || format!("{error:#}"));
     }
@@ -199,7 +201,7 @@ fn save_history(history: &History, folder: &Path) -> Result<()> {
 /// Keeps what each process and each server has logged, and gives what the processes have.
 pub(crate) fn save_logs(stage: &Stage, folder: &Path) -> Result<Vec<(&'static str, String)>> {
     let mut logs = Vec::new();
-    for process in PROCESSES {
+    for process in stage.processes().iter().copied() {
         let path = stage.platform.service(process)?.log();
         let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         let kept = folder.join(format!("{process}.log"));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use idempo_chaos::faults::Family;
 use idempo_chaos::run::{self, Plan};
+use idempo_chaos::stage::Instances;
 use idempo_devstack::Brokers;
 
 /// The seeds: of all families they have the relay's, the services' and the projectors' kills and freezes, and lost answers; the first one has
@@ -20,6 +21,7 @@ async fn short_runs_end_healed_and_every_claim_holds() {
             length: LENGTH,
             families: Family::ALL.to_vec(),
             brokers: Brokers::OneBehindProxy,
+            instances: Instances::One,
             players: 96,
             clients: 24,
             think: Duration::from_millis(40),

@@ -7,7 +7,7 @@ use crate::checks::money::Sums;
 use crate::checks::vacuity::Seen;
 use crate::databases::Session;
 use crate::error::Error;
-use crate::facts::{IdleTransaction, Outbox, Store, Tables, Topic, View};
+use crate::facts::{CursorMove, IdleTransaction, Outbox, Store, Tables, Topic, View};
 use crate::history::History;
 use crate::kafka;
 
@@ -60,6 +60,8 @@ pub struct Evidence {
     pub view: Option<View>,
     /// How each outbox is relayed.
     pub outboxes: Vec<Outbox>,
+    /// Every move of the outboxes' cursors, each cursor's in order. Only who ran it knows, by a trigger.
+    pub cursor_moves: Vec<CursorMove>,
     /// Sessions that are idle in a transaction at the end.
     pub idle: Vec<IdleTransaction>,
     /// What only who ran it knows that it met: take-overs, fenced writes.

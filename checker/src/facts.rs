@@ -203,6 +203,29 @@ pub struct Outbox {
     pub backlog_rows: u64,
 }
 
+/// A move of an outbox's cursor, as its database has seen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CursorMove {
+    /// The database's name.
+    pub outbox: String,
+    /// Its place among the moves of that cursor.
+    pub number: i64,
+    /// The session that made it, as the database numbers them.
+    pub session: i32,
+    /// The lease's epoch at that moment.
+    pub epoch: i64,
+    /// Whether it was the session that the lease was held with.
+    pub by_holder: bool,
+    /// The snapshot of which everything is in Kafka.
+    pub done: String,
+    /// Its end: the first transaction id that it shows nothing of.
+    pub done_xmax: i64,
+    /// The snapshot that the batch which follows ends with; empty between batches.
+    pub batch: String,
+    /// The last row of that batch that is in Kafka.
+    pub acked_seq: i64,
+}
+
 /// A session that is in a transaction and does nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdleTransaction {

@@ -17,7 +17,8 @@
 //! * **I12** reads include their position and never go back in time.
 //! * **I13** everything comes to rest, with no session idle in a transaction.
 //!
-//! And that the run was worth checking: one that met no trouble proves nothing ([`checks::vacuity`]).
+//! And, where who ran it has kept the moves of the outboxes' cursors, that nobody but the holder of a lease has moved one, and none back
+//! ([`checks::fence`]). And that the run was worth checking: one that met no trouble proves nothing ([`checks::vacuity`]).
 //!
 //! What it can't see: an effect outside of stores and topics (an email sent twice); a write that was made and taken back between two looks;
 //! an answer that no client wrote down; whether a refusal was *right* where the client did not know what to expect; times of different
@@ -46,7 +47,7 @@ pub use report::Report;
 pub use verdict::Verdict;
 
 use checks::vacuity::{Seen, Trouble, not_vacuous};
-use checks::{answers, effects, items, money, order, reads, replies, rest, rows, streams, topic};
+use checks::{answers, effects, fence, items, money, order, reads, replies, rest, rows, streams, topic};
 
 /// What a run was, as far as it decides what is right.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,6 +83,9 @@ pub fn check(evidence: &Evidence, rules: &Rules) -> Report {
     }
     if !evidence.earlier_stores.is_empty() {
         verdicts.push(streams::kept(&evidence.earlier_stores, stores));
+    }
+    if !evidence.cursor_moves.is_empty() {
+        verdicts.push(fence::only_the_holder_moves_on(&evidence.cursor_moves));
     }
     verdicts.push(items::one_owner(stores));
     verdicts.push(reads::include_their_position(history, stores));

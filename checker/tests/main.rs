@@ -5,6 +5,8 @@ mod answers;
 #[cfg(test)]
 mod effects;
 #[cfg(test)]
+mod fence;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod flow;

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use idempo_checker::checks::money::Sums;
 use idempo_checker::checks::vacuity::{Seen, Trouble};
-use idempo_checker::facts::{Checkpoint, KeyRow, Outbox, Record, Store, StoredEvent, StreamRow, Topic, View};
+use idempo_checker::facts::{Checkpoint, CursorMove, KeyRow, Outbox, Record, Store, StoredEvent, StreamRow, Topic, View};
 use idempo_checker::history::{Answer, Attempt, Expected, History, Purpose, Read, Refusal};
 use idempo_checker::inventory::Model;
 use idempo_checker::method::Method;
@@ -254,6 +254,7 @@ impl World {
             wallet_sums: Some(sums),
             view: Some(view),
             met,
+            cursor_moves: cursor_moves(),
             last_fault_us: Some(0),
             ..Evidence::default()
         }
@@ -357,6 +358,23 @@ pub(crate) fn passes(evidence: &Evidence) {
 #[track_caller]
 pub(crate) fn flagged(evidence: &Evidence, invariants: &[&str], phrase: &str) {
     flagged_under(evidence, &rules(), invariants, phrase);
+}
+
+/// A cursor on its way through a batch in two steps and behind the next one, with a take-over in the middle of the first.
+fn cursor_moves() -> Vec<CursorMove> {
+    let steps = [("3:3:", 3, "", 0), ("3:3:", 3, "8:9:", 2), ("3:3:", 3, "8:9:", 4), ("8:9:", 9, "", 0), ("10:12:10", 12, "", 0)];
+    let moves = (1_i64..).zip(steps).map(|(number, (done, done_xmax, batch, acked_seq))| CursorMove {
+        outbox: "wallet_db".to_owned(),
+        number,
+        session: if number < 3 { 71 } else { 72 },
+        epoch: if number < 3 { 1 } else { 2 },
+        by_holder: true,
+        done: done.to_owned(),
+        done_xmax,
+        batch: batch.to_owned(),
+        acked_seq,
+    });
+    moves.collect()
 }
 
 #[track_caller]

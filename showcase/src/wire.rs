@@ -1,5 +1,7 @@
 //! How the showcase speaks to the services: over the public gRPC API, keeping the bytes of every answer as they came.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -21,7 +23,7 @@ const CHANNELS_PER_SERVICE: usize = 4;
 /// The metadata in which a service says that it had answered this before.
 const REPLAYED: &str = "idempo-replayed";
 
-/// The addresses of the services, `http://host:port`.
+/// The addresses of the services, `http://host:port`; those of a service with several instances have commas between them.
 #[derive(Debug, Clone)]
 pub struct Addresses {
     /// The wallet service.
@@ -35,10 +37,13 @@ pub struct Addresses {
 /// Connections to every service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Wire {
-    wallet: Vec<Channel>,
-    inventory: Vec<Channel>,
-    inventory_query: Vec<Channel>,
+    wallet: Vec<Channels>,
+    inventory: Vec<Channels>,
+    inventory_query: Vec<Channels>,
 }
+
+/// The connections to one instance of a service.
+type Channels = Vec<Channel>;
 
 impl Wire {
     /// Connects to every service.
@@ -58,33 +63,50 @@ impl Wire {
     /// # Errors
     /// Where the caller's name can't stand in metadata.
     pub fn line(&self, client: u16) -> anyhow::Result<Line> {
-        let pick = |channels: &[Channel]| channels.get(usize::from(client) % CHANNELS_PER_SERVICE).cloned();
-        match (pick(&self.wallet), pick(&self.inventory), pick(&self.inventory_query)) {
-            (Some(wallet), Some(inventory), Some(inventory_query)) => {
-                let caller = format!("showcase-{client}");
-                let caller_metadata = MetadataValue::try_from(caller.as_str())?;
-                Ok(Line { wallet, inventory, inventory_query, caller, caller_metadata })
-            }
-            _ => anyhow::bail!("there is no connection"),
-        }
+        let pick = |instances: &[Channels]| {
+            let channels = instances.iter().filter_map(|channels| channels.get(usize::from(client) % CHANNELS_PER_SERVICE).cloned());
+            Instances { channels: channels.collect(), turn: Arc::new(AtomicUsize::new(usize::from(client))) }
+        };
+        let caller = format!("showcase-{client}");
+        let caller_metadata = MetadataValue::try_from(caller.as_str())?;
+        let (wallet, inventory, inventory_query) = (pick(&self.wallet), pick(&self.inventory), pick(&self.inventory_query));
+        Ok(Line { wallet, inventory, inventory_query, caller, caller_metadata })
     }
 }
 
-async fn channels(address: &str) -> anyhow::Result<Vec<Channel>> {
-    let endpoint = Endpoint::from_shared(address.to_owned())?.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
-    let mut channels = Vec::with_capacity(CHANNELS_PER_SERVICE);
-    for _ in 0..CHANNELS_PER_SERVICE {
-        channels.push(endpoint.connect().await?);
+async fn channels(addresses: &str) -> anyhow::Result<Vec<Channels>> {
+    let mut instances = Vec::new();
+    for address in addresses.split(',') {
+        let endpoint = Endpoint::from_shared(address.to_owned())?.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
+        let mut channels = Vec::with_capacity(CHANNELS_PER_SERVICE);
+        for _ in 0..CHANNELS_PER_SERVICE {
+            channels.push(endpoint.connect().await?);
+        }
+        instances.push(channels);
     }
-    Ok(channels)
+    Ok(instances)
+}
+
+/// One connection to each instance of a service. They take turns, so that what is sent again goes to another instance, where there is one.
+#[derive(Debug, Clone)]
+struct Instances {
+    channels: Vec<Channel>,
+    turn: Arc<AtomicUsize>,
+}
+
+impl Instances {
+    fn next(&self) -> Option<Channel> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(self.channels.len())?;
+        self.channels.get(turn).cloned()
+    }
 }
 
 /// What one client sends with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Line {
-    wallet: Channel,
-    inventory: Channel,
-    inventory_query: Channel,
+    wallet: Instances,
+    inventory: Instances,
+    inventory_query: Instances,
     caller: String,
     caller_metadata: MetadataValue<Ascii>,
 }
@@ -101,10 +123,13 @@ impl Line {
     /// # Cancel safety
     /// Dropping it leaves the outcome unknown.
     pub async fn send(&self, method: Method, request: Bytes, patience: Duration) -> Answer {
-        let channel = match method.service() {
-            Service::Wallet => self.wallet.clone(),
-            Service::Inventory => self.inventory.clone(),
-            Service::InventoryQuery => self.inventory_query.clone(),
+        let instances = match method.service() {
+            Service::Wallet => &self.wallet,
+            Service::Inventory => &self.inventory,
+            Service::InventoryQuery => &self.inventory_query,
+        };
+        let Some(channel) = instances.next() else {
+            return Answer::Unknown { code: Code::Unavailable, reason: "NO_INSTANCE".to_owned() };
         };
         let mut request = tonic::Request::new(request);
         request.set_timeout(patience);

@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod effects;
+pub mod fence;
 pub mod items;
 pub mod money;
 pub mod order;
