@@ -142,9 +142,10 @@ pub(crate) async fn a_relay_is_killed_at_every_point(world: &mut World) -> Resul
         }
         for point in dice.shuffled(AT_THE_END) {
             let place = Place::drawn(&mut dice, point);
+            let before = lease_epoch(world).await?;
             begin(world, second, Some(&place), &TURNING)?;
             world.platform.kill(first)?;
-            holds(world, second).await?;
+            holds(world, second, before).await?;
             world.platform.ask_to_stop(second)?;
             died(world, second, &place).await?;
             begin(world, first, None, &TURNING)?;
@@ -159,16 +160,21 @@ pub(crate) async fn a_relay_is_killed_at_every_point(world: &mut World) -> Resul
     Ok(())
 }
 
-/// Waits until a relay has a lease.
-async fn holds(world: &World, relay: &str) -> Result<()> {
+/// Waits until a relay has a lease of a later epoch. Under an earlier one it would be one that an earlier life of the process has left.
+async fn holds(world: &World, relay: &str, before: i64) -> Result<()> {
     let began = Instant::now();
     loop {
+        let is_later = lease_epoch(world).await? > before;
         match holder(world, "wallet_db").await {
-            Ok(holder) if holder == relay => return Ok(()),
+            Ok(holder) if is_later && holder == relay => return Ok(()),
             _ if began.elapsed() < TAKE_LIMIT => tokio::time::sleep(LOOK_PAUSE).await,
-            other => return other.and_then(|holder| anyhow::bail!("{holder} has the lease, and {relay} should")),
+            other => return other.and_then(|holder| anyhow::bail!("{holder} has the lease, and {relay} should have a later one")),
         }
     }
+}
+
+async fn lease_epoch(world: &World) -> Result<i64> {
+    Ok(world.auditor("wallet_db").await?.query_one(include_str!("sql/lease_epoch.sql"), &[]).await?.try_get(0)?)
 }
 
 pub(crate) async fn a_projector_is_killed_at_every_point(world: &mut World) -> Result<()> {

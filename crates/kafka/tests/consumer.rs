@@ -1,5 +1,6 @@
 //! What a consumer promises.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use idempo_devstack::testing;
@@ -131,37 +132,87 @@ async fn partitions_move_to_a_second_member_and_back_without_a_record_lost_or_re
 
     let (second, mut second_events) = Consumer::start(&kafka(), &config).expect("a consumer");
     let gone = revoked(&mut first_events).await;
-    assert_eq!((gone.partitions().len(), gone.lost()), (2, false));
-    for stream in streams.iter_mut().filter(|stream| gone.partitions().contains(stream.partition())) {
+    assert_eq!((gone.partitions().len(), gone.lost()), (4, false));
+    for stream in &mut streams {
         assert!(stream.recv().await.is_none(), "a revoked stream has ended");
     }
-    let moved = gone.partitions().to_vec();
     gone.done();
-    let came = assigned(&mut second_events).await;
-    let mut arrived = came.partitions().to_vec();
-    arrived.sort();
-    let mut left = moved.clone();
-    left.sort();
-    assert_eq!(arrived, left);
-    let mut moved_streams = came.start(moved.iter().map(|partition| (partition.clone(), StartOffset::Offset(100))));
+    let (kept, moved) = (assigned(&mut first_events).await, assigned(&mut second_events).await);
+    let mut both: Vec<_> = kept.partitions().iter().chain(moved.partitions()).cloned().collect();
+    assert_eq!((kept.partitions().len(), moved.partitions().len()), (2, 2));
+    both.sort();
+    assert_eq!(both.iter().map(|partition| partition.partition).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    let from_100 = |partition: &TopicPartition| (partition.clone(), StartOffset::Offset(100));
+    let (kept_from, moved_from) =
+        (kept.partitions().iter().map(from_100).collect::<Vec<_>>(), moved.partitions().iter().map(from_100).collect::<Vec<_>>());
+    let (mut kept, mut moved) = (kept.start(kept_from), moved.start(moved_from));
 
     for partition in 0..4 {
         fill(&topic, partition, 100..110).await;
     }
-    for stream in streams.iter_mut().filter(|stream| !moved.contains(stream.partition())).chain(&mut moved_streams) {
+    for stream in kept.iter_mut().chain(&mut moved) {
         assert_eq!(take(stream, 10).await.iter().map(value).collect::<Vec<_>>(), (100..110).collect::<Vec<_>>());
     }
 
     second.close().await;
+    let gone = revoked(&mut first_events).await;
+    assert_eq!(gone.partitions().len(), 2);
+    gone.done();
     let back = assigned(&mut first_events).await;
     let mut returned = back.partitions().to_vec();
     returned.sort();
-    assert_eq!(returned, left);
+    assert_eq!(returned, both);
     let again = back.start(returned.iter().map(|partition| (partition.clone(), StartOffset::Offset(105))));
     for mut stream in again {
         assert_eq!(take(&mut stream, 5).await.iter().map(value).collect::<Vec<_>>(), (105..110).collect::<Vec<_>>());
     }
     first.close().await;
+}
+
+/// Cooperative assignment fails this: the group keeps what it gave the member in the first half of the rebalance, and whoever died was to ask for
+/// the second half.
+#[tokio::test]
+async fn a_member_that_dies_in_the_middle_of_a_rebalance_and_comes_back_leaves_no_partition_to_nobody() {
+    let topic = topic(4).await;
+    let named = |name: &str| ConsumerConfig { instance_id: format!("{topic}-{name}"), ..consumer_config(&topic) };
+    let (first, mut first_events) = Consumer::start(&kafka(), &named("first")).expect("a consumer");
+    let all = assigned(&mut first_events).await;
+    assert_eq!(all.partitions().len(), 4);
+    let offsets = from_the_start(all.partitions());
+    let _streams = all.start(offsets);
+
+    let (second, mut second_events) = Consumer::start(&kafka(), &named("second")).expect("a consumer");
+    // It is asked to give something up, and is gone before it has: a member with a name does not tell the group.
+    let _never_done = revoked(&mut first_events).await;
+    first.close().await;
+    let (again, mut again_events) = Consumer::start(&kafka(), &named("first")).expect("a consumer");
+
+    let (mut of_first, mut of_second) = (BTreeSet::new(), BTreeSet::new());
+    let numbers = |partitions: &[TopicPartition]| partitions.iter().map(|partition| partition.partition).collect::<BTreeSet<_>>();
+    let all_are_read = async {
+        while of_first.union(&of_second).count() < 4 {
+            let (owned, event) = tokio::select! {
+                event = next(&mut again_events) => (&mut of_first, event),
+                event = next(&mut second_events) => (&mut of_second, event),
+            };
+            match event {
+                Event::Assigned(came) => {
+                    owned.append(&mut numbers(came.partitions()));
+                    let offsets = from_the_start(came.partitions());
+                    std::mem::forget(came.start(offsets));
+                }
+                Event::Revoked(gone) => {
+                    let gone_numbers = numbers(gone.partitions());
+                    owned.retain(|number| !gone_numbers.contains(number));
+                    gone.done();
+                }
+                Event::Failed { error, .. } => unreachable!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, all_are_read).await.expect("every partition has a reader");
+    again.close().await;
+    second.close().await;
 }
 
 #[tokio::test]

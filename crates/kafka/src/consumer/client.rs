@@ -20,7 +20,9 @@ pub(super) fn client_config(kafka: &Config, config: &ConsumerConfig) -> Result<C
         .set("auto.offset.reset", "error")
         .set("isolation.level", "read_committed")
         .set("check.crcs", "true")
-        .set("partition.assignment.strategy", "cooperative-sticky")
+        // Eager: a rebalance assigns all partitions at once. A cooperative one has two halves, and a member with an instance id that dies between
+        // them and comes back is given what the first half gave it, by a group that is at rest: what it was to give up has no reader then.
+        .set("partition.assignment.strategy", "range")
         .set("session.timeout.ms", config.session_timeout_ms.to_string())
         .set("heartbeat.interval.ms", (config.session_timeout_ms / 5).max(100).to_string())
         .set("max.poll.interval.ms", config.session_timeout_ms.max(POLL_INTERVAL_MAX_MS).to_string())

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -86,7 +86,7 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         if self.closing.load(Ordering::Acquire) {
-            settle_while_closing(consumer, code, list);
+            settle_while_closing(consumer);
             return;
         }
         let partitions: Vec<_> = list.elements().iter().map(|element| TopicPartition::new(element.topic(), element.partition())).collect();
@@ -105,14 +105,8 @@ impl ConsumerContext for Context {
 }
 
 /// Gives up what goes, and takes nothing that comes.
-fn settle_while_closing(consumer: &BaseConsumer<Context>, code: RDKafkaRespErr, list: &TopicPartitionList) {
-    let comes = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-    let settled = match (consumer.rebalance_protocol(), comes) {
-        (RebalanceProtocol::Cooperative, true) => consumer.incremental_assign(&TopicPartitionList::new()),
-        (RebalanceProtocol::Cooperative, false) => consumer.incremental_unassign(list),
-        (RebalanceProtocol::None | RebalanceProtocol::Eager, _) => consumer.unassign(),
-    };
-    if let Err(error) = settled {
+fn settle_while_closing(consumer: &BaseConsumer<Context>) {
+    if let Err(error) = consumer.unassign() {
         tracing::warn!(%error, "a rebalance could not be settled while closing");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! One thread owns the librdkafka consumer, and rebalances are settled there. On an assignment it asks the runtime, through [`Events`], where
 //! each partition begins, and assigns exactly there; on a revocation it cuts the streams and waits, for a bounded time, until the runtime says
-//! that their tasks have stopped. Partitions that stay are served meanwhile.
+//! that their tasks have stopped. A rebalance takes all partitions of a member and gives it all that it has from then on (see `client`); a member
+//! with an instance id that only starts again causes none.
 //!
 //! Each partition has a queue of its own in librdkafka, and a bounded channel to its task. When the channel is full, the queue is not read; when
 //! it is full too, librdkafka stops fetching. Nothing that was fetched is thrown away, as it would be by pausing the partition.

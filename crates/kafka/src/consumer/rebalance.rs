@@ -30,7 +30,7 @@ pub(super) struct Outlet {
     pub(super) start: StartOffset,
 }
 
-/// Partitions that were assigned to this member. Dropping it without an answer leaves them unread.
+/// All partitions that this member has from now on. Dropping it without an answer leaves them unread.
 #[derive(Debug)]
 pub struct Assigned {
     pub(super) partitions: Vec<TopicPartition>,
@@ -40,7 +40,7 @@ pub struct Assigned {
 }
 
 impl Assigned {
-    /// The partitions that came. Those that stayed are not among them.
+    /// The partitions. Whatever the member had before was revoked.
     #[must_use]
     pub fn partitions(&self) -> &[TopicPartition] {
         &self.partitions

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::mpsc::error::TrySendError;
@@ -152,7 +152,7 @@ impl Reader {
         match self.waiting.take() {
             None => {}
             Some(Waiting::Assign { .. }) => self.assign(&[], Vec::new()),
-            Some(Waiting::Revoke { partitions, .. }) => self.unassign(&partitions),
+            Some(Waiting::Revoke { .. }) => self.unassign(),
         }
         // Dropping the consumer leaves the group.
     }
@@ -193,7 +193,7 @@ impl Reader {
                 None => return,
                 // Members of a group are told of each rebalance, also where nothing comes or goes for them.
                 Some(Rebalance::Assign(partitions)) if partitions.is_empty() => self.assign(&[], Vec::new()),
-                Some(Rebalance::Revoke { partitions, .. }) if partitions.is_empty() => self.unassign(&[]),
+                Some(Rebalance::Revoke { partitions, .. }) if partitions.is_empty() => self.unassign(),
                 Some(Rebalance::Assign(partitions)) => self.ask_where_to_begin(partitions),
                 Some(Rebalance::Revoke { partitions, lost }) => self.cut_streams(partitions, lost),
             }
@@ -249,7 +249,7 @@ impl Reader {
                         "revoked partitions are given up while their tasks still run"
                     );
                 }
-                self.unassign(&partitions);
+                self.unassign();
             }
         }
         None
@@ -273,11 +273,7 @@ impl Reader {
                 tracing::error!(%partition, %error, "an offset could not be expressed");
             }
         }
-        let assigned = match self.consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&list),
-            RebalanceProtocol::None | RebalanceProtocol::Eager => self.consumer.assign(&list),
-        };
-        if let Err(source) = assigned {
+        if let Err(source) = self.consumer.assign(&list) {
             self.unsent.push_back(Event::Failed { partition: None, error: Error::Fatal { context: "assigning partitions", source } });
         }
         if paused.count() > 0
@@ -319,18 +315,8 @@ impl Reader {
         self.inlets.push(Inlet { outlet, queue, state: InletState::Reading, hinted: -1 });
     }
 
-    fn unassign(&mut self, partitions: &[TopicPartition]) {
-        let unassigned = match self.consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => {
-                let mut list = TopicPartitionList::new();
-                for partition in partitions {
-                    list.add_partition(&partition.topic, partition.partition);
-                }
-                self.consumer.incremental_unassign(&list)
-            }
-            RebalanceProtocol::None | RebalanceProtocol::Eager => self.consumer.unassign(),
-        };
-        if let Err(source) = unassigned {
+    fn unassign(&mut self) {
+        if let Err(source) = self.consumer.unassign() {
             self.unsent.push_back(Event::Failed { partition: None, error: Error::Fatal { context: "giving up partitions", source } });
         }
     }

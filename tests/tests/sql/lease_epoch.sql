@@ -1,0 +1,1 @@
+SELECT l.epoch FROM outbox.lease AS l
