@@ -173,6 +173,7 @@ async fn a_key_is_requeued_while_rows_of_it_come_and_order_holds() {
     for _ in 0..50 {
         write_some(&session, 1, 20).await;
     }
+    testing::eventually(LIMIT, "they wait behind it", async || count(&session, "parked").await == 1_000).await;
     by_hand::set_topic_property(&kafka(), &stage.topic(), "max.message.bytes", "1048588").await.expect("set");
     requeue_key(&mut operations, 1).await.expect("done");
     let mut written = 1_002;
