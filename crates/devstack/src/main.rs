@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use idempo_devstack::{Command, Options, Platform, Progress, Servers};
+use idempo_devstack::{Command, Options, Platform, Progress, Servers, default_root, profile};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The pause between two looks at whether every process still runs.
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
+
+/// Where the command line finds the platform that `up` has started.
+const CLI_PROFILE: &str = "cli.toml";
 
 /// PostgreSQL, Kafka, Redis and the platform, on this machine.
 #[derive(Parser)]
@@ -85,6 +88,10 @@ async fn up(stop: &mut Stop) -> Result<ExitCode> {
         // What was started so far is dropped with the future, and killed by that.
         () = stop.asked() => return Ok(ExitCode::SUCCESS),
     };
+    let root = default_root();
+    std::fs::create_dir_all(&root).with_context(|| format!("making {}", root.display()))?;
+    let file = root.join(CLI_PROFILE);
+    std::fs::write(&file, profile(&servers, &platform)?).with_context(|| format!("writing {}", file.display()))?;
     write!(std::io::stdout(), "{}", addresses(&servers, &platform))?;
     let fallen = loop {
         tokio::select! {
@@ -114,6 +121,7 @@ fn addresses(servers: &Servers, platform: &Platform) -> String {
         let grpc = format!("gRPC {}", service.grpc());
         text.push_str(&format!("{name:<20}  {grpc:<20}  admin http://{}\n", service.admin()));
     }
+    text.push_str("\nThe command line knows all this: target/debug/idempo relay status\n");
     text.push_str("\nEverything runs; Ctrl-C ends it. What was written is there the next time.\n");
     text
 }

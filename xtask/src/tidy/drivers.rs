@@ -30,6 +30,7 @@ const DRIVERS: [Driver; 5] = [
             "showcase",
             "tests",
             "chaos",
+            "cli",
             "benches",
         ],
     },

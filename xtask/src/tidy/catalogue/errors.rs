@@ -32,6 +32,9 @@ const CODES: [&str; 16] = [
 /// Variables of the environment are not reasons either.
 const VARIABLES: [&str; 9] = ["IDEMPO_", "OTEL_", "RUST_", "CARGO_", "DATABASE_URL", "KAFKA_BROKERS", "REDIS_URL", "NO_COLOR", "OUT_DIR"];
 
+/// What only explains the reasons of others.
+const EXPLAINS: [&str; 1] = ["cli"];
+
 /// What has fewer words is no sentence.
 const WORDS_MIN: usize = 3;
 
@@ -53,7 +56,7 @@ struct Reason {
 
 pub(super) fn gather(tree: &Tree) -> String {
     let mut reasons: BTreeMap<String, Reason> = BTreeMap::new();
-    for (member, _, text) in tree.product() {
+    for (member, _, text) in tree.product().filter(|(member, ..)| !EXPLAINS.contains(&member.folder.as_str())) {
         for found in REASON.captures_iter(text) {
             let (Some(whole), Some(name)) = (found.get(0), found.get(1)) else { continue };
             let name = name.as_str();

@@ -1,0 +1,120 @@
+//! `idempo`, the operators' command line: over the platform's own gRPC, and over its stores and topics as a role that reads everything and changes
+//! nothing.
+//!
+//! Place in the flow: outside of it. It needs no process of the platform to be alive but those it asks something of, so that it can say what is wrong
+//! when they are not.
+//!
+//! What it keeps: data is on stdout and everything else on stderr; columns are the same whatever is in them; nothing is asked where there is no terminal;
+//! what changes something needs a reason, leaves an audit entry at whom it asks, and does nothing under `--dry-run`; how it ends is one of [`Exit`].
+//!
+//! What it does not do: it writes to no database, and to no topic but one that `replay` is told.
+
+pub mod arguments;
+pub mod commands;
+pub mod context;
+mod exit;
+mod failure;
+pub mod message;
+pub mod print;
+pub mod relays;
+pub mod settings;
+
+pub use exit::{EXIT_CODES, Exit};
+pub use failure::{Failure, exit_of};
+
+use std::io::BufWriter;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use arguments::{Arguments, Command, ConfigCommand};
+use context::Context;
+use print::{Printer, tell};
+
+/// How long a command may take where nothing was said about it, and it is none that takes as long as it takes.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    start(arguments)
+        .unwrap_or_else(|failure| {
+            if failure.exit != Exit::Done {
+                tell(&format!("error: {}", failure.message));
+                if let Some(hint) = failure.hint {
+                    tell(&format!("hint: {hint}"));
+                }
+            }
+            failure.exit
+        })
+        .into()
+}
+
+fn start(arguments: Arguments) -> Result<Exit, Failure> {
+    let mut stdout = BufWriter::new(std::io::stdout().lock());
+    let Arguments { global, command } = arguments;
+    match command {
+        // Needs no settings, and must work with wrong ones.
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "idempo", &mut stdout);
+            return Ok(Exit::Done);
+        }
+        Command::Man => {
+            clap_mangen::Man::new(Arguments::command()).render(&mut stdout)?;
+            return Ok(Exit::Done);
+        }
+        _ => {}
+    }
+    let context = Context::new(&global)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let mut printer = Printer::new(context.style, &mut stdout);
+        let exit = limited(command, &context, &mut printer).await;
+        printer.flush()?;
+        exit
+    });
+    // A thread that waits for a broker's answer is not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Runs the command until it ends, takes too long, or is interrupted.
+async fn limited(command: Command, context: &Context, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
+    let limit = context.timeout.or_else(|| (!takes_its_time(&command)).then_some(TIMEOUT_DEFAULT));
+    let out_of_time = async {
+        match limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = run(command, context, printer) => ended,
+        () = out_of_time => {
+            let limit = limit.unwrap_or_default();
+            Err(Failure::new(Exit::TimedOut, format!("not done after {} ms", limit.as_millis())).hint("--timeout gives it more time"))
+        }
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+    }
+}
+
+/// Whether a command is one that goes on for as long as there is something to do.
+const fn takes_its_time(_command: &Command) -> bool {
+    false
+}
+
+async fn run(command: Command, context: &Context, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
+    match command {
+        Command::Relay(command) => commands::relay::run(command, context, printer).await,
+        Command::Outbox(command) => commands::outbox::run(command, context, printer).await,
+        Command::Config(ConfigCommand::Show) => commands::config::show(context, printer),
+        Command::Completions { .. } | Command::Man => Ok(Exit::Done),
+    }
+}

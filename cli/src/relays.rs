@@ -1,0 +1,134 @@
+//! Any relay answers for every outbox: the first one that is reached is asked.
+
+use std::future::Future;
+
+use idempo_proto::ops::v1::relay_service_client::RelayServiceClient;
+use idempo_proto::ops::v1::{GetRelayStatusRequest, GetRelayStatusResponse, Outbox};
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
+
+use crate::context::{Context, channel};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::print::tell;
+
+/// A client of one relay.
+pub type Client = RelayServiceClient<Channel>;
+
+/// The relays of the profile.
+pub struct Relays<'a> {
+    context: &'a Context,
+    clients: Vec<(String, Client)>,
+}
+
+impl<'a> Relays<'a> {
+    /// The profile's relays.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] where it has none, or an address is none.
+    pub fn new(context: &'a Context) -> Result<Self, Failure> {
+        let addresses = &context.profile().relays;
+        if addresses.is_empty() {
+            return Err(missing("relays"));
+        }
+        let clients = addresses.iter().map(|address| Ok((address.clone(), Client::new(channel(address)?))));
+        Ok(Self { context, clients: clients.collect::<Result<_, Failure>>()? })
+    }
+
+    /// Asks the first relay that is reached. All that relays are asked is idempotent, so one that may have heard it is no hindrance to ask another.
+    ///
+    /// # Errors
+    /// What the relay answered; [`Exit::Unavailable`] where none is reached.
+    pub async fn ask<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut last = None;
+        for (address, client) in &self.clients {
+            match call(client.clone()).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) if is_away(&status) => {
+                    tell(&format!("warning: the relay at {address} is away"));
+                    last = Some(address);
+                }
+                Err(status) => return Err(status.into()),
+            }
+        }
+        let at = last.map_or_else(String::new, |_| self.clients.iter().map(|(address, _)| address.as_str()).collect::<Vec<_>>().join(", "));
+        Err(Failure::new(Exit::Unavailable, format!("no relay is reached at {at}")).hint("`idempo doctor` looks at everything"))
+    }
+
+    /// What every relay says, and where those are that say nothing.
+    ///
+    /// # Errors
+    /// What a relay answered, where it is another thing than that it is away; [`Exit::Unavailable`] where none is reached.
+    pub async fn statuses(&self) -> Result<Vec<(String, GetRelayStatusResponse)>, Failure> {
+        let calls = self.clients.iter().map(|(address, client)| async move {
+            let answer = client.clone().get_relay_status(self.context.request(GetRelayStatusRequest::default())).await;
+            (address, answer)
+        });
+        let mut found = Vec::new();
+        for (address, answer) in futures_util::future::join_all(calls).await {
+            match answer {
+                Ok(response) => found.push((address.clone(), response.into_inner())),
+                Err(status) if is_away(&status) => tell(&format!("warning: the relay at {address} is away")),
+                Err(status) => return Err(status.into()),
+            }
+        }
+        if found.is_empty() {
+            return Err(Failure::new(Exit::Unavailable, "no relay is reached").hint("`idempo doctor` looks at everything"));
+        }
+        Ok(found)
+    }
+
+    /// Each outbox once, as its holder sees it; as anybody sees it where none has it.
+    ///
+    /// # Errors
+    /// As [`Relays::statuses`].
+    pub async fn outboxes(&self) -> Result<Vec<Outbox>, Failure> {
+        let mut outboxes: Vec<Outbox> = Vec::new();
+        for (_, answer) in self.statuses().await? {
+            for outbox in answer.outboxes {
+                match outboxes.iter_mut().find(|known| known.name == outbox.name) {
+                    None => outboxes.push(outbox),
+                    Some(known) if outbox.held_here && !known.held_here => *known = outbox,
+                    Some(_) => {}
+                }
+            }
+        }
+        outboxes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(outboxes)
+    }
+
+    /// The outbox with this name, `wallet` or `outboxes/wallet`.
+    ///
+    /// # Errors
+    /// [`Exit::NotFound`] with the nearest names; as [`Relays::statuses`].
+    pub async fn outbox(&self, name: &str) -> Result<Outbox, Failure> {
+        let outboxes = self.outboxes().await?;
+        let wanted = short(name);
+        match outboxes.iter().find(|outbox| short(&outbox.name) == wanted) {
+            Some(outbox) => Ok(outbox.clone()),
+            None => Err(Failure::unknown("outbox", wanted, outboxes.iter().map(|outbox| short(&outbox.name)))),
+        }
+    }
+}
+
+/// An outbox's name without the collection before it.
+#[must_use]
+pub fn short(name: &str) -> &str {
+    name.strip_prefix("outboxes/").unwrap_or(name)
+}
+
+/// The profile lacks what a command needs.
+#[must_use]
+pub fn missing(key: &str) -> Failure {
+    Failure::usage(format!("the profile has no `{key}`"))
+        .hint("`idempo config show` shows what is in force; beside `cargo xtask up`, .idempo/cli.toml has everything")
+}
+
+/// Whether the process itself is not there, or says nothing: an answer of its own would have details.
+#[must_use]
+pub fn is_away(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::Cancelled) && status.details().is_empty()
+}
