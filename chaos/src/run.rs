@@ -25,8 +25,10 @@ use crate::verify::{self, Done};
 const FIRST_COMMANDS: u64 = 3;
 /// How long the load may take to begin.
 const BEGIN_LIMIT: Duration = Duration::from_secs(60);
-/// How long the load may take to settle what is open when it is told to stop.
-const SETTLE_LIMIT: Duration = Duration::from_secs(90);
+/// How long the load may take to settle what is open when it is told to stop. What is not settled then is given up, and for the checker to judge.
+const SETTLE_LIMIT: Duration = Duration::from_secs(45);
+/// How long the clients may take to give up: as long as they wait for an answer, and some more.
+const GIVE_UP_LIMIT: Duration = Duration::from_secs(20);
 /// The pause between two looks at processes and load.
 const LOOK_PAUSE: Duration = Duration::from_millis(25);
 
@@ -138,7 +140,7 @@ async fn play(plan: &Plan, schedule: Vec<Planned>, stage: &mut Stage, narrator: 
     let zero_us = u64::try_from((director.zero - load.began).as_micros())?;
     let healthy = director.zero.elapsed();
     narrator.say("the clients begin nothing new");
-    let played = load.end().await?;
+    let played = load.end(narrator).await?;
     healed.context("healing")?;
     let swallowed = stage.swallowed();
     let counters: Totals = scraper.finish().await;
@@ -181,10 +183,15 @@ impl Load {
     }
 
     /// Lets the clients settle what they have begun.
-    async fn end(mut self) -> Result<Played> {
+    async fn end(mut self, narrator: Narrator) -> Result<Played> {
         self.progress.stop();
-        let played = tokio::time::timeout(SETTLE_LIMIT, &mut self.playing).await;
-        played.with_context(|| format!("the clients have not settled everything after {SETTLE_LIMIT:?}"))?.context("the load died")?
+        if let Ok(played) = tokio::time::timeout(SETTLE_LIMIT, &mut self.playing).await {
+            return played.context("the load died")?;
+        }
+        narrator.say(&format!("the clients give up: not everything was settled after {} s", SETTLE_LIMIT.as_secs()));
+        self.progress.give_up();
+        let played = tokio::time::timeout(GIVE_UP_LIMIT, &mut self.playing).await;
+        played.with_context(|| format!("the clients have not given up after {GIVE_UP_LIMIT:?}"))?.context("the load died")?
     }
 }
 

@@ -59,6 +59,7 @@ pub struct Size {
 pub struct Progress {
     settled: AtomicU64,
     stopped: AtomicBool,
+    given_up: AtomicBool,
 }
 
 impl Progress {
@@ -71,6 +72,16 @@ impl Progress {
     /// Tells the clients to begin nothing new. What they have begun, they settle.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells the clients to send nothing again: what has no definite answer by now, never gets one.
+    pub fn give_up(&self) {
+        self.stop();
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     fn is_stopped(&self) -> bool {

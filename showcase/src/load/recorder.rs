@@ -123,7 +123,7 @@ impl Recorder {
             });
             patience = PATIENCE;
             match pauses.next() {
-                Some(pause) if !is_definite => tokio::time::sleep(pause).await,
+                Some(pause) if !is_definite && !self.progress.is_given_up() => tokio::time::sleep(pause).await,
                 _ => return attempts,
             }
         }
@@ -137,7 +137,7 @@ impl Recorder {
         loop {
             let answer = self.line.send(method, request.clone(), PATIENCE).await;
             match pauses.next() {
-                Some(pause) if !answer.is_definite() => tokio::time::sleep(pause).await,
+                Some(pause) if !answer.is_definite() && !self.progress.is_given_up() => tokio::time::sleep(pause).await,
                 _ => return Reading { client: self.client, method, invoked_us, settled_us: self.now_us(), answer, retries },
             }
             retries += 1;
