@@ -6,8 +6,6 @@ pub const PROJECT_BEFORE_ACQUIRE: &str = "project.before_acquire";
 pub const PROJECT_ACQUIRED: &str = "project.acquired";
 /// Records were fetched and nothing was done with them. A kill leaves them to be read again.
 pub const PROJECT_FETCHED: &str = "project.fetched";
-/// Within the batch's transaction the checkpoint has moved, and the rows are not written. A kill must roll it back.
-pub const PROJECT_CHECKPOINT_MOVED: &str = "project.checkpoint_moved";
 /// Within the batch's transaction everything is written, and COMMIT was not sent. A kill must roll all of it back.
 pub const PROJECT_BEFORE_COMMIT: &str = "project.before_commit";
 /// The batch is committed, and the task does not know it. A kill leaves a batch that must not be applied again.
@@ -16,11 +14,10 @@ pub const PROJECT_COMMITTED: &str = "project.committed";
 pub const PROJECT_BEFORE_HINT: &str = "project.before_hint";
 
 /// All of them.
-pub const ALL: [&str; 7] = [
+pub const ALL: [&str; 6] = [
     PROJECT_BEFORE_ACQUIRE,
     PROJECT_ACQUIRED,
     PROJECT_FETCHED,
-    PROJECT_CHECKPOINT_MOVED,
     PROJECT_BEFORE_COMMIT,
     PROJECT_COMMITTED,
     PROJECT_BEFORE_HINT,

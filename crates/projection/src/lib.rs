@@ -13,6 +13,7 @@
 //! * What can't be understood stops its partition before it ([`Halt`]), loudly. Other partitions go on. A store or a broker that is away is waited
 //!   for, and costs no event.
 //! * A [`Projector`] has no clock, no connection and no `self`; what has effects is a [`Reactor`], which this runtime does not take.
+//! * Small batches of several partitions share a transaction ([`Group`]); each of them is in it once or not at all, as if it were alone.
 //! * No buffer without a bound: a partition's task reads what it can commit, and Kafka keeps the rest.
 //!
 //! What it does not do: rebuild a generation, or handle dead letters.
@@ -21,6 +22,7 @@ mod batch;
 mod copy;
 mod event;
 pub mod failpoint;
+mod group;
 mod halt;
 mod lookups;
 pub mod memory;
@@ -39,6 +41,7 @@ mod waiters;
 pub use batch::{Entry, Home};
 pub use copy::{CopyRows, Micros};
 pub use event::{Event, Outline, Undecodable};
+pub use group::Group;
 pub use halt::{Cause, Halt};
 pub use partition::{BATCH_RECORDS_MAX, Ended, Feed, Partition, run as run_partition};
 pub use postgres::{PostgresStore, Scope, Tables};

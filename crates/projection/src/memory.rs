@@ -1,7 +1,7 @@
 //! The store's twin in memory, for tests: the same promises, and faults on demand.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use idempo_ids::{EventId, StreamId};
 
@@ -98,6 +98,23 @@ impl<M: Model> MemoryStore<M> {
     }
 }
 
+impl<M: Model> State<M> {
+    fn commit(&mut self, batch: &Batch<M::Writes>) -> Result<Commit, StoreError> {
+        let Some(checkpoint) = self.checkpoints.get_mut(&batch.partition).filter(|c| c.epoch == batch.epoch) else {
+            return Ok(Commit::Fenced);
+        };
+        if checkpoint.next_offset != batch.from {
+            return Ok(if checkpoint.next_offset == batch.to { Commit::Committed } else { Commit::Fenced });
+        }
+        self.model.merge(&batch.writes).map_err(|reason| StoreError::Refused(reason.into()))?;
+        checkpoint.next_offset = batch.to;
+        checkpoint.newest_at = batch.newest_at.or(checkpoint.newest_at);
+        self.versions.extend(batch.versions.iter().map(|end| (end.stream, *end)));
+        self.last_events.extend(batch.last_event.map(|event| (batch.partition, event)));
+        Ok(Commit::Committed)
+    }
+}
+
 impl<M: Model> Store for MemoryStore<M> {
     type Writes = M::Writes;
 
@@ -116,20 +133,21 @@ impl<M: Model> Store for MemoryStore<M> {
         self.call(|state| Ok(streams.iter().filter_map(|id| state.versions.get(id).copied()).collect()))
     }
 
-    async fn commit(&self, batch: &Batch<M::Writes>) -> Result<Commit, StoreError> {
+    async fn commit(&self, batch: &Arc<Batch<M::Writes>>) -> Result<Commit, StoreError> {
+        self.call(|state| state.commit(batch))
+    }
+
+    async fn commit_together(&self, batches: &[Arc<Batch<M::Writes>>]) -> Result<bool, StoreError> {
         self.call(|state| {
-            let Some(checkpoint) = state.checkpoints.get_mut(&batch.partition).filter(|c| c.epoch == batch.epoch) else {
-                return Ok(Commit::Fenced);
-            };
-            if checkpoint.next_offset != batch.from {
-                return Ok(if checkpoint.next_offset == batch.to { Commit::Committed } else { Commit::Fenced });
+            let mut together = state.clone();
+            for batch in batches {
+                let is_there = together.checkpoints.get(&batch.partition).is_some_and(|at| at.next_offset == batch.from);
+                if !is_there || together.commit(batch)? == Commit::Fenced {
+                    return Ok(false);
+                }
             }
-            state.model.merge(&batch.writes).map_err(|reason| StoreError::Refused(reason.into()))?;
-            checkpoint.next_offset = batch.to;
-            checkpoint.newest_at = batch.newest_at.or(checkpoint.newest_at);
-            state.versions.extend(batch.versions.iter().map(|end| (end.stream, *end)));
-            state.last_events.extend(batch.last_event.map(|event| (batch.partition, event)));
-            Ok(Commit::Committed)
+            *state = together;
+            Ok(true)
         })
     }
 

@@ -243,7 +243,7 @@ impl<S: Store> Task<S> {
         let mut versions: Vec<StreamEnd> = versions.into_iter().map(end).collect();
         // Neighbours in the index are written together.
         versions.sort_unstable_by_key(|end| end.stream);
-        let batch = Batch { partition, epoch, from: self.next_offset, to, newest_at, last_event, versions, writes };
+        let batch = Arc::new(Batch { partition, epoch, from: self.next_offset, to, newest_at, last_event, versions, writes });
         if self.patiently(|| self.partition.store.commit(&batch)).await? == Commit::Fenced {
             return Ok((Commit::Fenced, None));
         }

@@ -1,11 +1,15 @@
 //! The store on PostgreSQL: `schemas/inventory_view_db` has the tables, ARCHITECTURE.md §4 says why they are so.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use idempo_errors::{Class, Classified as _};
 use idempo_ids::{EventId, StreamId, Uuid};
-use idempo_pg::{Pool, Transaction};
+use idempo_pg::{Client, Pool, Transaction};
+use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
 
+use crate::copy::Micros;
 use crate::projector::Projector;
 use crate::store::{Batch, Checkpoint, Commit, Lease, Store, StoreError, StreamEnd};
 
@@ -19,6 +23,9 @@ pub trait Tables: Send + Sync + 'static {
     /// # Errors
     /// What the database says; the batch is rolled back then.
     fn write(&self, transaction: &Transaction<'_>, writes: &Self::Writes) -> impl Future<Output = Result<(), idempo_pg::Error>> + Send;
+
+    /// What batches of different partitions add together, so that it can be written at once; `None` where that can't be said.
+    fn together(writes: &[&Self::Writes]) -> Option<Self::Writes>;
 }
 
 /// Whose rows a store writes.
@@ -60,30 +67,80 @@ impl<T: Tables> PostgresStore<T> {
         }
     }
 
-    async fn advance(&self, transaction: &Transaction<'_>, batch: &Batch<T::Writes>) -> Result<bool, idempo_pg::Error> {
-        let Scope { generation, topic } = &self.scope;
-        let statement = transaction.prepare_cached(include_str!("sql/advance_checkpoint.sql")).await?;
-        let last_event = batch.last_event.map(EventId::uuid);
-        let key: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
-            [&self.projection, generation, topic, &batch.partition, &batch.epoch, &batch.from, &batch.to, &batch.newest_at, &last_event];
-        if transaction.execute(&statement, &key).await? == 0 {
+    /// Commits batches of different partitions, with all that they write, if every checkpoint is where its batch begins.
+    ///
+    /// Everything is sent before the first answer is waited for; only BEGIN and COMMIT are round trips of their own. So rows are written before it is
+    /// known whether the checkpoints move, and what they say counts only if they do: a zombie's rows can contradict what is there.
+    async fn commit_all(
+        &self,
+        client: &mut Client,
+        batches: &[Arc<Batch<T::Writes>>],
+        writes: &T::Writes,
+    ) -> Result<bool, idempo_pg::Error> {
+        let transaction = client.transaction().await?;
+        // Asked for at a connection's first batch only, and before anything is sent: the checkpoints must be answered for before the rows are.
+        let advance = transaction.prepare_cached(include_str!("sql/advance_checkpoints.sql")).await?;
+        let move_versions = transaction.prepare_cached(include_str!("sql/advance_versions.sql")).await?;
+        let (settings, advanced, versions, rows) = tokio::join!(
+            biased;
+            async { Ok::<_, idempo_pg::Error>(transaction.batch_execute(include_str!("sql/begin_batch.sql")).await?) },
+            self.advance(&transaction, &advance, batches),
+            self.move_versions(&transaction, &move_versions, batches),
+            self.tables.write(&transaction, writes),
+        );
+        settings?;
+        if advanced? != as_count(batches.len()) {
+            transaction.rollback().await?;
             return Ok(false);
         }
-        fail::fail_point!(crate::failpoint::PROJECT_CHECKPOINT_MOVED);
-        if !batch.versions.is_empty() {
-            let streams: Vec<Uuid> = batch.versions.iter().map(|end| end.stream.uuid()).collect();
-            let versions: Vec<i64> = batch.versions.iter().map(|end| i64::try_from(end.version).unwrap_or(i64::MAX)).collect();
-            let events: Vec<Option<Uuid>> = batch.versions.iter().map(|end| end.event_id.map(EventId::uuid)).collect();
-            let statement = transaction.prepare_cached(include_str!("sql/advance_versions.sql")).await?;
-            transaction.execute(&statement, &[generation, &streams, &versions, &events]).await?;
-        }
-        self.tables.write(transaction, &batch.writes).await?;
+        versions.and(rows)?;
+        fail::fail_point!(crate::failpoint::PROJECT_BEFORE_COMMIT);
+        transaction.commit().await?;
+        fail::fail_point!(crate::failpoint::PROJECT_COMMITTED);
         Ok(true)
+    }
+
+    /// Moves the checkpoints that are where their batches begin, and counts them.
+    async fn advance(
+        &self,
+        transaction: &Transaction<'_>,
+        statement: &Statement,
+        batches: &[Arc<Batch<T::Writes>>],
+    ) -> Result<u64, idempo_pg::Error> {
+        let Scope { generation, topic } = &self.scope;
+        let partitions: Vec<i32> = batches.iter().map(|batch| batch.partition).collect();
+        let epochs: Vec<i64> = batches.iter().map(|batch| batch.epoch).collect();
+        let froms: Vec<i64> = batches.iter().map(|batch| batch.from).collect();
+        let tos: Vec<i64> = batches.iter().map(|batch| batch.to).collect();
+        let times: Vec<Option<Micros>> = batches.iter().map(|batch| batch.newest_at.map(Micros)).collect();
+        let last_events: Vec<Option<Uuid>> = batches.iter().map(|batch| batch.last_event.map(EventId::uuid)).collect();
+        let parameters: [&(dyn ToSql + Sync); 9] =
+            [&self.projection, generation, topic, &partitions, &epochs, &froms, &tos, &times, &last_events];
+        Ok(transaction.execute(statement, &parameters).await?)
+    }
+
+    async fn move_versions(
+        &self,
+        transaction: &Transaction<'_>,
+        statement: &Statement,
+        batches: &[Arc<Batch<T::Writes>>],
+    ) -> Result<(), idempo_pg::Error> {
+        let mut ends: Vec<&StreamEnd> = batches.iter().flat_map(|batch| &batch.versions).collect();
+        if ends.is_empty() {
+            return Ok(());
+        }
+        // Neighbours in the index are written together.
+        ends.sort_unstable_by_key(|end| end.stream);
+        let streams: Vec<Uuid> = ends.iter().map(|end| end.stream.uuid()).collect();
+        let versions: Vec<i64> = ends.iter().map(|end| i64::try_from(end.version).unwrap_or(i64::MAX)).collect();
+        let events: Vec<Option<Uuid>> = ends.iter().map(|end| end.event_id.map(EventId::uuid)).collect();
+        transaction.execute(statement, &[&self.scope.generation, &streams, &versions, &events]).await?;
+        Ok(())
     }
 
     /// What a compare-and-set that found nothing means: the batch is in already (the answer to its commit was lost), or the partition is not
     /// ours any more, or the server has lost what it had.
-    async fn why_not(&self, client: &idempo_pg::Client, batch: &Batch<T::Writes>) -> Result<Commit, idempo_pg::Error> {
+    async fn why_not(&self, client: &Client, batch: &Batch<T::Writes>) -> Result<Commit, idempo_pg::Error> {
         let Scope { generation, topic } = &self.scope;
         let statement = client.prepare_cached(include_str!("sql/checkpoint.sql")).await?;
         let row = client.query_opt(&statement, &[&self.projection, generation, topic, &batch.partition]).await?;
@@ -120,26 +177,26 @@ impl<T: Tables> Store for PostgresStore<T> {
         rows.iter().map(read).collect::<Result<_, tokio_postgres::Error>>().map_err(|error| idempo_pg::classify(error).into())
     }
 
-    async fn commit(&self, batch: &Batch<T::Writes>) -> Result<Commit, StoreError> {
+    async fn commit(&self, batch: &Arc<Batch<T::Writes>>) -> Result<Commit, StoreError> {
         let mut client = self.pool.get().await?;
-        let transaction = client.transaction().await.map_err(idempo_pg::classify)?;
-        transaction.batch_execute(include_str!("sql/begin_batch.sql")).await.map_err(idempo_pg::classify)?;
-        if self.advance(&transaction, batch).await? {
-            fail::fail_point!(crate::failpoint::PROJECT_BEFORE_COMMIT);
-            transaction.commit().await.map_err(idempo_pg::classify)?;
-            fail::fail_point!(crate::failpoint::PROJECT_COMMITTED);
+        if self.commit_all(&mut client, std::slice::from_ref(batch), &batch.writes).await? {
             return Ok(Commit::Committed);
         }
-        transaction.rollback().await.map_err(idempo_pg::classify)?;
         Ok(self.why_not(&client, batch).await?)
+    }
+
+    async fn commit_together(&self, batches: &[Arc<Batch<T::Writes>>]) -> Result<bool, StoreError> {
+        let writes: Vec<&T::Writes> = batches.iter().map(|batch| &batch.writes).collect();
+        let Some(writes) = T::together(&writes) else { return Ok(false) };
+        let mut client = self.pool.get().await?;
+        Ok(self.commit_all(&mut client, batches, &writes).await?)
     }
 
     async fn note_stop(&self, partition: i32, epoch: i64, code: &str, reason: &str) -> Result<(), StoreError> {
         let client = self.pool.get().await?;
         let statement = client.prepare_cached(include_str!("sql/note_stop.sql")).await.map_err(idempo_pg::classify)?;
         let Scope { generation, topic } = &self.scope;
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
-            [&self.projection, generation, topic, &partition, &epoch, &code, &reason];
+        let parameters: [&(dyn ToSql + Sync); 7] = [&self.projection, generation, topic, &partition, &epoch, &code, &reason];
         client.execute(&statement, &parameters).await.map_err(idempo_pg::classify)?;
         Ok(())
     }
@@ -168,4 +225,8 @@ impl From<idempo_pg::Error> for StoreError {
         let is_data = error.class() == Class::Internal && !matches!(error, idempo_pg::Error::Refused(_));
         if is_data { Self::Refused(error.into()) } else { Self::Unavailable(error.into()) }
     }
+}
+
+fn as_count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }

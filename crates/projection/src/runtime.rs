@@ -12,6 +12,7 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Entry, Home};
+use crate::group::Group;
 use crate::halt::{Cause, Halt};
 use crate::partition::{Ended, Feed, Partition, run};
 use crate::patience::{chain, patiently};
@@ -62,8 +63,9 @@ pub enum Error {
 }
 
 /// A projection, ready to run.
-pub struct Projection<S> {
+pub struct Projection<S: Store> {
     store: Arc<S>,
+    group: Arc<Group<S>>,
     progress: Arc<Progress>,
     options: Options,
 }
@@ -71,8 +73,8 @@ pub struct Projection<S> {
 impl<S: Store> Projection<S> {
     /// A projection into `store`. What it knows goes to `progress`.
     #[must_use]
-    pub const fn new(store: Arc<S>, progress: Arc<Progress>, options: Options) -> Self {
-        Self { store, progress, options }
+    pub fn new(store: Arc<S>, progress: Arc<Progress>, options: Options) -> Self {
+        Self { group: Arc::new(Group::new(Arc::clone(&store))), store, progress, options }
     }
 
     /// The read model as its readers see it.
@@ -109,6 +111,7 @@ impl<S: Store> Projection<S> {
             let (consumer, events) = Consumer::start(&self.options.kafka, &consumer_config)?;
             let mut member = Member::<S> {
                 store: &self.store,
+                group: &self.group,
                 progress: &self.progress,
                 topic: Arc::from(self.options.topic.as_str()),
                 partitions: self.options.partitions,
@@ -188,8 +191,10 @@ enum End {
 }
 
 /// One membership of the group, from joining to leaving.
-struct Member<'a, S> {
+struct Member<'a, S: Store> {
     store: &'a Arc<S>,
+    /// Through which its partitions commit.
+    group: &'a Arc<Group<S>>,
     progress: &'a Arc<Progress>,
     topic: Arc<str>,
     partitions: i32,
@@ -263,13 +268,13 @@ impl<S: Store> Member<'_, S> {
             let cancel = CancellationToken::new();
             self.running.insert(number, cancel.clone());
             let partition = Partition {
-                store: Arc::clone(self.store),
+                store: Arc::clone(self.group),
                 progress: Arc::clone(self.progress),
                 topic: Arc::clone(&self.topic),
                 home: Home { partition: number, partitions: self.partitions },
                 lease,
             };
-            self.tasks.spawn(async move { (number, run::<P, S, _>(partition, Stream::new(stream), cancel).await) });
+            self.tasks.spawn(async move { (number, run::<P, Group<S>, _>(partition, Stream::new(stream), cancel).await) });
         }
     }
 

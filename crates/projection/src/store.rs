@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::future::Future;
+use std::sync::Arc;
 
 use idempo_errors::Class;
 use idempo_ids::{EventId, StreamId};
@@ -142,7 +143,14 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] where it is not known to be in, [`StoreError::Refused`] where it can't be.
-    fn commit(&self, batch: &Batch<Self::Writes>) -> impl Future<Output = Result<Commit, StoreError>> + Send;
+    fn commit(&self, batch: &Arc<Batch<Self::Writes>>) -> impl Future<Output = Result<Commit, StoreError>> + Send;
+
+    /// Commits batches of different partitions in one transaction, all or nothing. `false` where they can't be together, for whatever reason:
+    /// a checkpoint is not where its batch begins, or under another epoch. Then nothing of any of them is in by this call.
+    ///
+    /// # Errors
+    /// As [`Self::commit`]. Where it is not known whether they are in, each can be committed by itself.
+    fn commit_together(&self, batches: &[Arc<Batch<Self::Writes>>]) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Keeps why a partition has stopped, for those who ask where it stands, until it is taken the next time. Says nothing under an earlier epoch.
     ///

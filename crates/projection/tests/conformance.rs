@@ -55,8 +55,8 @@ impl Subject for OnPostgres {
 }
 
 /// A batch that grants `quantity` to player 1.
-fn batch(lease: Lease, offsets: (i64, i64), version: u64, quantity: i64) -> Batch<TallyWrites> {
-    Batch {
+fn batch(lease: Lease, offsets: (i64, i64), version: u64, quantity: i64) -> Arc<Batch<TallyWrites>> {
+    Arc::new(Batch {
         partition: 0,
         epoch: lease.epoch,
         from: offsets.0,
@@ -65,7 +65,7 @@ fn batch(lease: Lease, offsets: (i64, i64), version: u64, quantity: i64) -> Batc
         last_event: Some(event(offsets.1)),
         versions: vec![end(version)],
         writes: TallyWrites(BTreeMap::from([(player(1), (quantity, 1))])),
-    }
+    })
 }
 
 /// The event in the record before an offset.
@@ -79,7 +79,7 @@ fn end(version: u64) -> StreamEnd {
     StreamEnd { stream: stream_of(1), version, event_id: Some(event_id) }
 }
 
-async fn commit<S: Store<Writes = TallyWrites>>(store: &S, batch: &Batch<TallyWrites>) -> Commit {
+async fn commit<S: Store<Writes = TallyWrites>>(store: &S, batch: &Arc<Batch<TallyWrites>>) -> Commit {
     store.commit(batch).await.expect("the store answers")
 }
 
@@ -110,6 +110,38 @@ async fn rows_versions_and_checkpoint_move_together<T: Subject>() {
     assert_eq!(versions, [end(4)], "a stream that is not there has no version");
     let checkpoints = store.checkpoints().await.expect("checkpoints");
     assert_eq!(checkpoints.iter().map(|c| (c.partition, c.epoch, c.next_offset)).collect::<Vec<_>>(), [(0, lease.epoch, 9)]);
+}
+
+/// A batch of partition `partition` that grants 1 to a player of its own.
+fn of_partition(partition: i32, lease: Lease) -> Arc<Batch<TallyWrites>> {
+    let number = 10 + u128::try_from(partition).expect("small");
+    let versions = vec![StreamEnd { stream: stream_of(number), version: 1, event_id: None }];
+    let writes = TallyWrites(BTreeMap::from([(player(number), (1, 1))]));
+    let (epoch, from, to) = (lease.epoch, lease.next_offset, lease.next_offset + 1);
+    Arc::new(Batch { partition, epoch, from, to, newest_at: None, last_event: None, versions, writes })
+}
+
+async fn batches_of_different_partitions_are_committed_together_or_not_at_all<T: Subject>() {
+    let subject = T::begin().await;
+    let store = subject.store();
+    let mut batches = Vec::new();
+    for partition in 0..4 {
+        batches.push(of_partition(partition, store.acquire(partition).await.expect("a lease")));
+    }
+    // Somebody else takes one of them.
+    let taken = store.acquire(2).await.expect("a lease");
+    assert!(!store.commit_together(&batches).await.expect("the store answers"));
+    assert_eq!(subject.totals().await, BTreeMap::new(), "nothing of any is in");
+    batches[2] = of_partition(2, taken);
+    assert!(store.commit_together(&batches).await.expect("the store answers"));
+    assert_eq!(subject.totals().await, (10..14_u128).map(|number| (player(number), (1, 1))).collect());
+    assert!(!store.commit_together(&batches).await.expect("the store answers"), "they are in");
+    for batch in &batches {
+        assert_eq!(commit(store, batch).await, Commit::Committed, "each says so by itself");
+    }
+    assert_eq!(subject.totals().await.len(), 4);
+    let next = store.checkpoints().await.expect("checkpoints").iter().map(|c| c.next_offset).collect::<Vec<_>>();
+    assert_eq!(next, [1; 4]);
 }
 
 async fn a_batch_whose_answer_was_lost_is_committed_once<T: Subject>() {
@@ -215,6 +247,7 @@ on_every_store! {
     a_batch_of_a_partition_that_was_never_taken_is_fenced
     a_batch_that_the_read_model_refuses_leaves_nothing
     of_racing_commits_of_one_batch_one_takes_effect
+    batches_of_different_partitions_are_committed_together_or_not_at_all
     why_a_partition_has_stopped_is_known_until_it_is_taken_again
 }
 

@@ -5,6 +5,8 @@ mod broken_topics;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod group;
+#[cfg(test)]
 mod partition;
 #[cfg(test)]
 mod runtime;

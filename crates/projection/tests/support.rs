@@ -95,6 +95,12 @@ impl Tables for TallyTables {
         transaction.execute(sql, &[&players, &totals, &counts]).await?;
         Ok(())
     }
+
+    fn together(writes: &[&TallyWrites]) -> Option<TallyWrites> {
+        let mut together = TallyModel::default();
+        writes.iter().try_for_each(|writes| together.merge(writes)).ok()?;
+        Some(TallyWrites(together.0))
+    }
 }
 
 pub(crate) type Memory = MemoryStore<TallyModel>;

@@ -20,12 +20,25 @@ pub struct InventoryTables;
 impl Tables for InventoryTables {
     type Writes = Writes;
 
+    /// The statements are sent one behind the other before the first is answered. Those on items come last, because these are the only rows that
+    /// another partition's batch can wait for.
     async fn write(&self, transaction: &Transaction<'_>, writes: &Writes) -> Result<(), Error> {
-        write_item_events(transaction, writes).await?;
-        write_stacks(transaction, writes).await?;
-        write_loadouts(transaction, writes).await?;
-        // Last, because these are the only rows that another partition's batch can wait for.
-        write_items(transaction, writes).await
+        tokio::try_join!(
+            biased;
+            write_item_events(transaction, writes),
+            write_stacks(transaction, writes),
+            write_loadouts(transaction, writes),
+            write_items(transaction, writes),
+        )?;
+        Ok(())
+    }
+
+    fn together(writes: &[&Writes]) -> Option<Writes> {
+        let mut together = Writes::default();
+        for writes in writes {
+            together.add(writes)?;
+        }
+        Some(together)
     }
 }
 

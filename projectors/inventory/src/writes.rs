@@ -150,6 +150,24 @@ impl Writes {
         Some(())
     }
 
+    /// Adds what a batch of another partition adds. `None` where both tell of the same player: a player's stream is in one partition.
+    #[must_use]
+    pub fn add(&mut self, other: &Self) -> Option<()> {
+        for (key, change) in &other.stacks {
+            self.stacks.insert(key.clone(), *change).is_none().then_some(())?;
+        }
+        for (player, change) in &other.loadouts {
+            self.loadouts.insert(*player, change.clone()).is_none().then_some(())?;
+        }
+        // Two partitions can have the two legs of one transfer.
+        for (item, row) in &other.items {
+            self.item(*item, row.clone());
+        }
+        self.history.extend_from_slice(&other.history);
+        self.hops.extend(&other.hops);
+        Some(())
+    }
+
     /// Equips an item, in place of what the player had equipped.
     pub fn equip(&mut self, player: PlayerId, item: ItemId, at: Timestamp) {
         let loadout = self.loadouts.entry(player).or_default();
