@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::facts::{Checkpoint, IdleTransaction, KeyRow, Outbox, Rows, Store, StoredEvent, StreamRow, Tables, View};
 use crate::ids;
 use crate::ledger::Balance;
+use crate::live::Cursor;
 
 /// What every session is bounded by: it reads whole tables, and writes nothing.
 const OPTIONS: &str = "-c statement_timeout=60s -c default_transaction_read_only=on";
@@ -57,15 +58,49 @@ impl Session {
     /// # Errors
     /// When the store can't be read, or holds what is no event.
     pub async fn store(&self) -> Result<Store, Error> {
+        self.as_of_one_moment(async || self.read_store().await).await
+    }
+
+    async fn read_store(&self) -> Result<Store, Error> {
+        Ok(Store {
+            name: self.name.clone(),
+            events: self.read(include_str!("sql/events.sql"), &[], Self::event).await?,
+            streams: self.read(include_str!("sql/streams.sql"), &[], Self::stream).await?,
+            keys: self.read(include_str!("sql/keys.sql"), &[], Self::key).await?,
+        })
+    }
+
+    /// The wallet's store, its own tables and its own sums, all as of one moment.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn wallet(&self) -> Result<(Store, Tables, Sums), Error> {
+        self.as_of_one_moment(async || Ok((self.read_store().await?, self.read_wallet_tables().await?, self.read_wallet_sums().await?)))
+            .await
+    }
+
+    /// How far the outbox says that it is in Kafka, and what it keeps from it, as of one moment.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn cursor(&self) -> Result<Cursor, Error> {
         self.as_of_one_moment(async || {
-            Ok(Store {
-                name: self.name.clone(),
-                events: self.read(include_str!("sql/events.sql"), &[], Self::event).await?,
-                streams: self.read(include_str!("sql/streams.sql"), &[], Self::stream).await?,
-                keys: self.read(include_str!("sql/keys.sql"), &[], Self::key).await?,
-            })
+            let row = self.one(include_str!("sql/cursor.sql")).await?;
+            let quarantined = self.read(include_str!("sql/quarantined.sql"), &[], |_, row| self.get(row, "seq")).await?;
+            let (first, second): (String, Option<String>) = (self.get(&row, "s1")?, self.get(&row, "s2")?);
+            Cursor::parse(&first, second.as_deref(), self.get(&row, "acked_seq")?, quarantined.into_iter().collect())
         })
         .await
+    }
+
+    /// How the outbox is relayed, and how many of its rows are not in Kafka that are at least so many milliseconds old.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn outbox_older_than(&self, age_ms: i64) -> Result<Outbox, Error> {
+        let counted = |_: &Self, row: &Row| self.unsigned(row, "rows");
+        let rows = self.read(include_str!("sql/backlog_older_than.sql"), &[&age_ms], counted).await?;
+        Ok(Outbox { backlog_rows: rows.into_iter().sum(), ..self.relay().await? })
     }
 
     fn event(&self, row: &Row) -> Result<StoredEvent, Error> {
@@ -143,14 +178,15 @@ impl Session {
     /// # Errors
     /// When they can't be read.
     pub async fn wallet_tables(&self) -> Result<Tables, Error> {
-        self.as_of_one_moment(async || {
-            Ok(Tables::from([
-                ("entries", self.rows(include_str!("sql/wallet_entries.sql")).await?),
-                ("transactions", self.rows(include_str!("sql/wallet_transactions.sql")).await?),
-                ("holds", self.rows(include_str!("sql/wallet_holds.sql")).await?),
-            ]))
-        })
-        .await
+        self.as_of_one_moment(async || self.read_wallet_tables().await).await
+    }
+
+    async fn read_wallet_tables(&self) -> Result<Tables, Error> {
+        Ok(Tables::from([
+            ("entries", self.rows(include_str!("sql/wallet_entries.sql")).await?),
+            ("transactions", self.rows(include_str!("sql/wallet_transactions.sql")).await?),
+            ("holds", self.rows(include_str!("sql/wallet_holds.sql")).await?),
+        ]))
     }
 
     /// The wallet database's own sums, as of one moment.
@@ -158,26 +194,27 @@ impl Session {
     /// # Errors
     /// When they can't be read.
     pub async fn wallet_sums(&self) -> Result<Sums, Error> {
-        self.as_of_one_moment(async || {
-            let mut sums = Sums::default();
-            for row in self.query(include_str!("sql/posting_sums.sql"), &[]).await? {
-                sums.transactions += self.unsigned(&row, "transactions")?;
-                let total = self.get::<String>(&row, "total")?.parse();
-                let total = total.map_err(|error| Error::Format(format!("{}: a sum is no number: {error}", self.name)))?;
-                sums.total.insert(self.get::<i16>(&row, "asset")?.into(), total);
-            }
-            for row in self.query(include_str!("sql/unbalanced_transactions.sql"), &[]).await? {
-                let (transaction, total): (Uuid, String) = (self.get(&row, "transaction_id")?, self.get(&row, "total")?);
-                sums.unbalanced.push(format!("{transaction}, which sums to {total},"));
-            }
-            for row in self.query(include_str!("sql/wallet_balances.sql"), &[]).await? {
-                let account = (self.get(&row, "player_id")?, self.get::<i16>(&row, "asset")?.into());
-                let (posted, held): (i64, i64) = (self.get(&row, "posted_after")?, self.get(&row, "held_after")?);
-                sums.balances.insert(account, Balance { posted: posted.into(), held: held.into() });
-            }
-            Ok(sums)
-        })
-        .await
+        self.as_of_one_moment(async || self.read_wallet_sums().await).await
+    }
+
+    async fn read_wallet_sums(&self) -> Result<Sums, Error> {
+        let mut sums = Sums::default();
+        for row in self.query(include_str!("sql/posting_sums.sql"), &[]).await? {
+            sums.transactions += self.unsigned(&row, "transactions")?;
+            let total = self.get::<String>(&row, "total")?.parse();
+            let total = total.map_err(|error| Error::Format(format!("{}: a sum is no number: {error}", self.name)))?;
+            sums.total.insert(self.get::<i16>(&row, "asset")?.into(), total);
+        }
+        for row in self.query(include_str!("sql/unbalanced_transactions.sql"), &[]).await? {
+            let (transaction, total): (Uuid, String) = (self.get(&row, "transaction_id")?, self.get(&row, "total")?);
+            sums.unbalanced.push(format!("{transaction}, which sums to {total},"));
+        }
+        for row in self.query(include_str!("sql/wallet_balances.sql"), &[]).await? {
+            let account = (self.get(&row, "player_id")?, self.get::<i16>(&row, "asset")?.into());
+            let (posted, held): (i64, i64) = (self.get(&row, "posted_after")?, self.get(&row, "held_after")?);
+            sums.balances.insert(account, Balance { posted: posted.into(), held: held.into() });
+        }
+        Ok(sums)
     }
 
     /// The live generation of the inventory's read model: rows, checkpoints and stream versions, as of one moment.

@@ -1,6 +1,6 @@
 //! Dumps topics with a consumer of its own: what the platform's consumer would lose, this one shows.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -110,6 +110,29 @@ pub async fn ends(brokers: &str, topics: &[String]) -> Result<Vec<Checkpoint>, E
         Ok(ends)
     });
     asking.await.unwrap_or_else(|_| Err(Error::Late("asking for the ends of topics".to_owned())))
+}
+
+/// Where logs begin that have lost their first records.
+///
+/// # Errors
+/// [`Error::Topic`] when the brokers are away or a topic does not exist.
+pub async fn beginnings(brokers: &str, topics: &[String]) -> Result<HashMap<(String, i32), i64>, Error> {
+    let (brokers, topics) = (brokers.to_owned(), topics.to_owned());
+    let asking = tokio::task::spawn_blocking(move || {
+        let mut beginnings = HashMap::new();
+        for topic in topics {
+            let wrong = |source| Error::Topic { name: topic.clone(), source };
+            let consumer = consumer(&brokers).map_err(wrong)?;
+            for partition in partitions(&consumer, &topic).map_err(wrong)? {
+                let (first, _) = consumer.fetch_watermarks(&topic, partition, METADATA_TIMEOUT).map_err(wrong)?;
+                if first > 0 {
+                    beginnings.insert((topic.clone(), partition), first);
+                }
+            }
+        }
+        Ok(beginnings)
+    });
+    asking.await.unwrap_or_else(|_| Err(Error::Late("asking for the beginnings of topics".to_owned())))
 }
 
 fn consumer(brokers: &str) -> Result<BaseConsumer, KafkaError> {

@@ -35,6 +35,7 @@ pub mod ids;
 pub mod inventory;
 pub mod kafka;
 pub mod ledger;
+pub mod live;
 pub mod method;
 pub mod partition;
 pub mod position;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{outbox, relay};
+use crate::commands::{audit, outbox, relay};
 use crate::exit::EXIT_CODES;
 use crate::print::{Color, Form, TimeFormat};
 
@@ -66,6 +66,8 @@ pub enum Command {
     /// Rows that Kafka refuses, and what was done about them.
     #[command(subcommand)]
     Outbox(outbox::Command),
+    /// Checks every invariant that can be seen from outside, on the running platform.
+    Audit(audit::Command),
     /// The settings in force.
     #[command(subcommand)]
     Config(ConfigCommand),

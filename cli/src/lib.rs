@@ -106,14 +106,15 @@ async fn limited(command: Command, context: &Context, printer: &mut Printer<'_>)
 }
 
 /// Whether a command is one that goes on for as long as there is something to do.
-const fn takes_its_time(_command: &Command) -> bool {
-    false
+const fn takes_its_time(command: &Command) -> bool {
+    matches!(command, Command::Audit(_))
 }
 
 async fn run(command: Command, context: &Context, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
     match command {
         Command::Relay(command) => commands::relay::run(command, context, printer).await,
         Command::Outbox(command) => commands::outbox::run(command, context, printer).await,
+        Command::Audit(command) => commands::audit::run(&command, context, printer).await,
         Command::Config(ConfigCommand::Show) => commands::config::show(context, printer),
         Command::Completions { .. } | Command::Man => Ok(Exit::Done),
     }

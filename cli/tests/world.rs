@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,31 @@ pub(crate) struct World {
     pub(crate) transfer: Uuid,
 }
 
+/// A new idempotency key.
+fn key(number: u32) -> Uuid {
+    let time = u128::from(SystemClock.now().as_millisecond().unsigned_abs()) << 80;
+    derive(Uuid::from_u128(time), "idempo-cli-tests", number)
+}
+
+/// Players at play. They stop when this is dropped.
+pub(crate) struct Playing {
+    task: tokio::task::JoinHandle<Result<()>>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Playing {
+    /// How many commands were answered.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// What a command printed, and how it ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -109,8 +135,7 @@ impl World {
         let mut count = 0;
         let mut key = || {
             count += 1;
-            let time = u128::from(SystemClock.now().as_millisecond().unsigned_abs()) << 80;
-            derive(Uuid::from_u128(time), "idempo-cli-tests", count)
+            key(count)
         };
         let mut wallets = WalletServiceClient::new(self.channel("wallet")?);
         for player in [RED, BLUE] {
@@ -172,6 +197,39 @@ impl World {
         };
         inventories.transfer_item(hand_over).await?;
         Ok(())
+    }
+
+    /// Has coins and a sword go from hand to hand until the value is dropped.
+    pub(crate) fn play_on(&self) -> Result<Playing> {
+        let count = Arc::new(AtomicUsize::new(0));
+        let mut wallets = WalletServiceClient::new(self.channel("wallet")?);
+        let mut inventories = InventoryServiceClient::new(self.channel("inventory")?);
+        let counted = Arc::clone(&count);
+        let task = tokio::spawn(async move {
+            for number in 1_000.. {
+                let grant = GrantFundsRequest {
+                    request_id: key(number).to_string(),
+                    wallet: format!("wallets/{}", if number % 2 == 0 { RED } else { BLUE }),
+                    asset: Asset::Stamp.into(),
+                    amount: 1,
+                    reason: "played on".to_owned(),
+                    ..Default::default()
+                };
+                wallets.grant_funds(grant).await?;
+                let item = GrantItemRequest {
+                    request_id: key(number + (1 << 30)).to_string(),
+                    player: format!("players/{RED}"),
+                    item_type: "itemTypes/iron_sword".to_owned(),
+                    quantity: 1,
+                    reason: "played on".to_owned(),
+                    ..Default::default()
+                };
+                inventories.grant_item(item).await?;
+                counted.fetch_add(2, Ordering::Relaxed);
+            }
+            anyhow::Ok(())
+        });
+        Ok(Playing { task, count })
     }
 
     /// A command as a shell runs it: with the platform's profile, without a terminal.

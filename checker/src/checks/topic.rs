@@ -56,6 +56,21 @@ pub fn never_more(stores: &[Store], earlier: &[Topic]) -> Verdict {
 /// I6: per key one partition, the one of Java's partitioner; per stream the first occurrences in order without a gap; duplicates equal.
 #[must_use]
 pub fn in_order(topics: &[Topic]) -> Verdict {
+    in_order_from(topics, |_, _| Beginning::There)
+}
+
+/// Whether a partition's log still has its first record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// It has.
+    There,
+    /// Retention has removed it: a stream's first record there is whichever is left.
+    Removed,
+}
+
+/// As [`in_order`], where logs may have lost their beginnings.
+#[must_use]
+pub fn in_order_from(topics: &[Topic], beginning: impl Fn(&Topic, i32) -> Beginning) -> Verdict {
     let mut verdict = Verdict::new("I6", "per key in stream order without a gap; duplicates are byte-identical", "records");
     let mut versions: HashMap<Uuid, u64> = HashMap::new();
     let mut first: HashMap<Uuid, &Record> = HashMap::new();
@@ -81,7 +96,8 @@ pub fn in_order(topics: &[Topic]) -> Verdict {
                 continue;
             }
             first.insert(event.event_id, record);
-            let last = versions.entry(event.stream_id).or_default();
+            let begins_here = || if beginning(topic, record.partition) == Beginning::There { 0 } else { event.version.saturating_sub(1) };
+            let last = versions.entry(event.stream_id).or_insert_with(begins_here);
             verdict.require(event.version == *last + 1, || {
                 format!("{}: version {} of {} comes after version {last}", place(), event.version, event.stream_id)
             });
