@@ -23,6 +23,10 @@ const RUNTIME: &str = "idempo-runtime";
 const MEASURED: [&str; 6] =
     ["idempo-benches", "idempo-devstack", "idempo-wallet", "idempo-inventory", "idempo-outbox-relay", "idempo-inventory-projector"];
 
+/// What a run with faults needs: itself, the servers, and the platform's binaries.
+pub(crate) const CHAOS: [&str; 6] =
+    ["idempo-chaos", "idempo-devstack", "idempo-wallet", "idempo-inventory", "idempo-outbox-relay", "idempo-inventory-projector"];
+
 /// The showcase.
 pub(crate) fn demo(arguments: Vec<OsString>) -> Result<ExitCode> {
     let programs = programs("debug")?;

@@ -1,4 +1,4 @@
-//! The one entry for people: `cargo xtask demo`, `up`, `test`, `chaos`, `tidy`, `bench`.
+//! The one entry for people: `cargo xtask demo`, `up`, `test`, `chaos`, `sabotage`, `tidy`, `bench`.
 //!
 //! It needs only Rust and a C compiler on the machine; `setup`, which every other command begins with, installs or fetches the rest. It is kept
 //! light, so that its own first build is quick: what needs the servers is `idempo-devstack`, which takes this process' place when everything is
@@ -6,11 +6,13 @@
 
 mod build;
 mod packages;
+mod sabotage;
 mod setup;
 mod step;
 mod tidy;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -48,6 +50,16 @@ enum Task {
         /// Handed to the program; `--help` shows all.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
+    },
+    /// Break a promise on purpose in a scratch build of the last commit, one after the other, and want the checker to see each.
+    ///
+    /// The patches are in chaos/sabotage; docs/sabotage.md says what each breaks. The first build takes as long as a cold one.
+    Sabotage {
+        /// Which patches, by a part of their names; all of them if none is named.
+        names: Vec<String>,
+        /// The folder for the scratch tree, its build, and what the runs leave; by default target/sabotage.
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
     },
     /// Measure, in a release build, on real servers.
     Bench {
@@ -90,6 +102,10 @@ fn start() -> Result<ExitCode> {
         Task::Chaos { arguments } => {
             setup::run()?;
             build::chaos(arguments)
+        }
+        Task::Sabotage { names, folder } => {
+            setup::run()?;
+            sabotage::run(&names, folder)
         }
         Task::Bench { arguments } => {
             setup::run()?;

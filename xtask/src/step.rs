@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,25 @@ pub(crate) fn tell(line: &str) {
 }
 
 /// Runs a command with its output in `log`, and tells what it does and how long it took.
+///
+/// # Errors
+/// Where it can't be run, or fails.
 pub(crate) fn run(what: &str, command: &mut Command, log: &Path) -> Result<()> {
+    let status = status(what, command, log)?;
+    if status.success() {
+        return Ok(());
+    }
+    let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let end: Vec<&str> = lines.iter().skip(lines.len().saturating_sub(LINES_SHOWN)).copied().collect();
+    bail!("{what}: failed ({status}); the end of its output:\n{}", end.join("\n"));
+}
+
+/// As [`run`], for a command whose failure is an answer.
+///
+/// # Errors
+/// Where it can't be run.
+pub(crate) fn status(what: &str, command: &mut Command, log: &Path) -> Result<ExitStatus> {
     tell(&format!("{what} …"));
     let began = Instant::now();
     let output = File::create(log).with_context(|| format!("writing {}", log.display()))?;
@@ -39,12 +57,7 @@ pub(crate) fn run(what: &str, command: &mut Command, log: &Path) -> Result<()> {
     drop(done);
     let _ = teller.join();
     let status = status?;
-    if !status.success() {
-        let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        let end: Vec<&str> = lines.iter().skip(lines.len().saturating_sub(LINES_SHOWN)).copied().collect();
-        bail!("{what}: failed ({status}); the end of its output:\n{}", end.join("\n"));
-    }
-    tell(&format!("{what}: done in {:.1} s", began.elapsed().as_secs_f64()));
-    Ok(())
+    let end = if status.success() { "done in" } else { "failed after" };
+    tell(&format!("{what}: {end} {:.1} s", began.elapsed().as_secs_f64()));
+    Ok(status)
 }

@@ -6,6 +6,7 @@ mod features;
 mod layers;
 mod lints;
 mod names;
+mod sabotage;
 mod sizes;
 mod sql;
 mod tree;
@@ -40,8 +41,17 @@ pub(crate) fn run(write: bool) -> Result<ExitCode> {
 }
 
 fn problems(tree: &Tree) -> Vec<String> {
-    let rules: [fn(&Tree) -> Vec<String>; 8] =
-        [layers::check, drivers::check, features::check, lints::check, sizes::check, names::check, sql::check, catalogue::check];
+    let rules: [fn(&Tree) -> Vec<String>; 9] = [
+        layers::check,
+        drivers::check,
+        features::check,
+        lints::check,
+        sizes::check,
+        names::check,
+        sql::check,
+        sabotage::check,
+        catalogue::check,
+    ];
     rules.iter().flat_map(|rule| rule(tree)).collect()
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 /// Folders that are not ours to judge.
 const SKIPPED: [&str; 4] = [".git", ".idempo", "node_modules", "target"];
 /// The files that are read.
-const READ: [&str; 7] = ["md", "proto", "rs", "sh", "sql", "toml", "yaml"];
+const READ: [&str; 8] = ["md", "patch", "proto", "rs", "sh", "sql", "toml", "yaml"];
 
 /// The workspace.
 #[derive(Debug, Default)]
