@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{audit, outbox, relay};
+use crate::commands::{audit, doctor, event, outbox, relay, replay, trace};
 use crate::exit::EXIT_CODES;
 use crate::print::{Color, Form, TimeFormat};
 
@@ -66,6 +66,15 @@ pub enum Command {
     /// Rows that Kafka refuses, and what was done about them.
     #[command(subcommand)]
     Outbox(outbox::Command),
+    /// Events, decoded.
+    #[command(subcommand)]
+    Event(event::Command),
+    /// Follows a command from its key to the read models.
+    Trace(trace::Command),
+    /// Writes events of the stores into a topic of their own.
+    Replay(replay::Command),
+    /// Looks at every dependency.
+    Doctor(doctor::Command),
     /// Checks every invariant that can be seen from outside, on the running platform.
     Audit(audit::Command),
     /// The settings in force.

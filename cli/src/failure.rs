@@ -98,6 +98,17 @@ impl Failure {
         Self::new(exit, format!("{what}: {}", chain(error)))
     }
 
+    /// What a database could not do, or would not.
+    pub fn of_database(name: &str, error: &idempo_pg::Error) -> Self {
+        let failure = Self::of(name, error);
+        match error {
+            // For a service these are mistakes of its own; for an operator they are the answer.
+            idempo_pg::Error::Refused(_) => Self { exit: Exit::Denied, ..failure },
+            idempo_pg::Error::Config(_) => Self { exit: Exit::Usage, ..failure },
+            _ => failure,
+        }
+    }
+
     /// What the checker could not read.
     #[must_use]
     pub fn of_checker(error: &idempo_checker::Error) -> Self {

@@ -18,6 +18,8 @@ pub mod message;
 pub mod print;
 pub mod relays;
 pub mod settings;
+pub mod stores;
+pub mod topics;
 
 pub use exit::{EXIT_CODES, Exit};
 pub use failure::{Failure, exit_of};
@@ -107,13 +109,17 @@ async fn limited(command: Command, context: &Context, printer: &mut Printer<'_>)
 
 /// Whether a command is one that goes on for as long as there is something to do.
 const fn takes_its_time(command: &Command) -> bool {
-    matches!(command, Command::Audit(_))
+    matches!(command, Command::Audit(_) | Command::Replay(_) | Command::Trace(_) | Command::Event(commands::event::Command::Tail { .. }))
 }
 
 async fn run(command: Command, context: &Context, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
     match command {
         Command::Relay(command) => commands::relay::run(command, context, printer).await,
         Command::Outbox(command) => commands::outbox::run(command, context, printer).await,
+        Command::Event(command) => commands::event::run(command, context, printer).await,
+        Command::Trace(command) => commands::trace::run(&command, context, printer).await,
+        Command::Replay(command) => commands::replay::run(&command, context, printer).await,
+        Command::Doctor(command) => commands::doctor::run(&command, context, printer).await,
         Command::Audit(command) => commands::audit::run(&command, context, printer).await,
         Command::Config(ConfigCommand::Show) => commands::config::show(context, printer),
         Command::Completions { .. } | Command::Man => Ok(Exit::Done),

@@ -1,6 +1,7 @@
 //! How commands end.
 
 use anyhow::{Result, ensure};
+use idempo_kafka::by_hand;
 
 use crate::world::World;
 
@@ -28,7 +29,34 @@ pub(crate) async fn every_way_to_end_has_its_code(world: &mut World) -> Result<(
         ensure!(ended.stderr.contains(said), "`{words}` does not say «{said}»: {ended:?}");
         ensure!(code == 0 || ended.stdout.is_empty(), "`{words}` failed and printed data: {ended:?}");
     }
+    for (code, line) in [
+        // A role that may not connect to this database.
+        (7, "IDEMPO_CLI_STORES__WALLET=$FOREIGN idempo event stream --store wallet"),
+        (130, "timeout --preserve-status -s INT 1 idempo event tail"),
+        (2, "IDEMPO_CLI_RELAY=x idempo relay status"),
+        (6, "IDEMPO_CLI_KAFKA__BROKERS=127.0.0.1:1 idempo event tail --timeout 20s"),
+    ] {
+        let foreign = world.cluster.role_url("wallet_db", "idempo_inventory_projector");
+        let output = world.shell(line).env("FOREIGN", foreign).output()?;
+        ensure!(output.status.code() == Some(code), "`{line}` did not end with {code}: {output:?}");
+    }
+    partly_done(world).await?;
     let away = world.shell(&format!("{NOBODY} idempo relay status")).output()?;
     ensure!(away.status.code() == Some(6), "a relay that is away: {away:?}");
+    Ok(())
+}
+
+/// A replay of which the brokers take only what is small.
+async fn partly_done(world: &World) -> Result<()> {
+    const TOPIC: &str = "replay-of-small-ones";
+    let first = world.idempo(&format!("replay --to {TOPIC} --type wallet_opened --yes"))?;
+    ensure!(first.code == 0 && first.stdout.contains("written  2"), "{first:?}");
+    let config = idempo_kafka::Config { brokers: world.servers.kafka_brokers().to_owned(), ..Default::default() };
+    by_hand::set_topic_property(&config, TOPIC, "max.message.bytes", "300").await?;
+    let partly = world.idempo(&format!("replay --to {TOPIC} --yes -o json"))?;
+    ensure!(partly.code == 5 && partly.stderr.contains("were not taken"), "{partly:?}");
+    let counts: serde_json::Value = serde_json::from_str(&partly.stdout)?;
+    let count = |name: &str| counts[name].as_u64().unwrap_or_default();
+    ensure!(count("refused") > 0 && count("written") + count("refused") == count("events"), "{counts}");
     Ok(())
 }

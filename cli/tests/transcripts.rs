@@ -14,7 +14,7 @@ use regex_lite::Regex;
 use crate::world::World;
 
 /// How many masks there are.
-const MASK_COUNT: usize = 9;
+const MASK_COUNT: usize = 12;
 
 /// What differs from run to run, and what stands for it.
 static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
@@ -27,6 +27,10 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b\d+:\d+:[\d,]*", "(snapshot)"),
         (r#""(backlog_age_ms|size_bytes|epoch)": ?\d+"#, "\"$1\": (number)"),
         (r#"/\S+\.toml"#, "(file)"),
+        // Two outboxes are relayed side by side: which of their events comes first into a partition is chance, and who relays which.
+        (r#"@\d+|offset"?:? \d+|goes on at \d+"#, "(offset)"),
+        (r"holds \d of 2 outboxes", "(held)"),
+        (r"PostgreSQL \d+\.\d+.*", "PostgreSQL (version)"),
         (r"[ \t]+", " "),
     ];
     masks.iter().filter_map(|(pattern, mask)| Some((Regex::new(pattern).ok()?, *mask))).collect()

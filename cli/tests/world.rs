@@ -58,6 +58,8 @@ pub(crate) struct World {
     pub(crate) profile: PathBuf,
     /// The key of the transfer from Red to Blue.
     pub(crate) transfer: Uuid,
+    /// The key of a transfer that was refused.
+    pub(crate) refused: Uuid,
 }
 
 /// A new idempotency key.
@@ -101,8 +103,8 @@ impl World {
         let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{}.toml", std::process::id()));
         std::fs::write(&profile, idempo_devstack::profile(&servers, &platform)?)?;
         let cluster = servers.cluster()?;
-        let mut world = Self { cluster, platform, servers, profile, transfer: Uuid::nil() };
-        world.transfer = world.play().await?;
+        let mut world = Self { cluster, platform, servers, profile, transfer: Uuid::nil(), refused: Uuid::nil() };
+        (world.transfer, world.refused) = world.play().await?;
         world.wait_until_quiet().await?;
         Ok(world)
     }
@@ -131,7 +133,7 @@ impl World {
     }
 
     /// A few commands, one after the other, so that everything has its place: two wallets, a grant, a transfer, an item that goes from hand to hand.
-    async fn play(&self) -> Result<Uuid> {
+    async fn play(&self) -> Result<(Uuid, Uuid)> {
         let mut count = 0;
         let mut key = || {
             count += 1;
@@ -161,9 +163,12 @@ impl World {
             reason: "a sword".to_owned(),
             ..Default::default()
         };
-        wallets.transfer_funds(pay).await?;
+        wallets.transfer_funds(pay.clone()).await?;
+        let refused = key();
+        let too_much = TransferFundsRequest { request_id: refused.to_string(), amount: 9_000, ..pay };
+        ensure!(wallets.transfer_funds(too_much).await.is_err(), "Red has not so much");
         self.play_with_items(&mut key).await?;
-        Ok(transfer)
+        Ok((transfer, refused))
     }
 
     async fn play_with_items(&self, key: &mut impl FnMut() -> Uuid) -> Result<()> {
@@ -242,6 +247,7 @@ impl World {
         command.env("PATH", format!("{}:{path}", folder.display()));
         command.env("IDEMPO_CLI_CONFIG", &self.profile).env("USER", "red").env("TERM", "dumb").env("COLUMNS", "160");
         command.env("RED", RED).env("BLUE", BLUE).env("TRANSFER", self.transfer.to_string());
+        command.env("REFUSED", self.refused.to_string());
         command
     }
 

@@ -2,5 +2,9 @@
 
 pub mod audit;
 pub mod config;
+pub mod doctor;
+pub mod event;
 pub mod outbox;
 pub mod relay;
+pub mod replay;
+pub mod trace;

@@ -150,6 +150,27 @@ impl LogReader {
         .await
     }
 
+    /// The offset of the first record of each of these partitions that is not older than `since_ms`, milliseconds since 1970, by the records' own times;
+    /// the end of the log where all are older. In the same order.
+    ///
+    /// # Errors
+    /// As [`LogReader::bounds`].
+    ///
+    /// # Cancel safety
+    /// As [`LogReader::bounds`].
+    pub async fn offsets_since(&self, partitions: &[TopicPartition], since_ms: i64, timeout: Duration) -> Result<Vec<i64>, Error> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (consumer, partitions) = (Arc::clone(&self.consumer), partitions.to_vec());
+        crate::topics::blocking(move || {
+            let ends = offsets(&consumer, &partitions, Offset::End, timeout)?;
+            let found = answered(&consumer, &partitions, Offset::Offset(since_ms.max(0)), timeout)?;
+            Ok(found.into_iter().zip(ends).map(|(found, end)| found.unwrap_or(end)).collect())
+        })
+        .await
+    }
+
     /// Reads the stretches and gives each record to `each`, with the number of its stretch: of one partition in the order of offsets, if its
     /// stretches are given in that order.
     ///
@@ -271,23 +292,36 @@ impl<S> Reading<'_, S> {
 }
 
 fn offsets(consumer: &BaseConsumer<Context>, partitions: &[TopicPartition], which: Offset, timeout: Duration) -> Result<Vec<i64>, Error> {
-    let unavailable = |source| Error::Unavailable { context: "asking for the bounds of logs", source };
+    let answers = answered(consumer, partitions, which, timeout)?;
+    answers.into_iter().map(|offset| offset.ok_or_else(|| unavailable(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset)))).collect()
+}
+
+/// The offsets that the leaders answer for a time, or for one of the protocol's two marks, which ask for an end of the log; `None` where there is none.
+fn answered(
+    consumer: &BaseConsumer<Context>,
+    partitions: &[TopicPartition],
+    which: Offset,
+    timeout: Duration,
+) -> Result<Vec<Option<i64>>, Error> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for TopicPartition { topic, partition } in partitions {
         list.add_partition_offset(topic, *partition, which).map_err(fatal)?;
     }
-    // A time that is one of the protocol's two marks asks for that end of the log.
     let answer = consumer.offsets_for_times(list, timeout).map_err(unavailable)?;
     let of = |partition: &TopicPartition| {
         let found = answer.find_partition(&partition.topic, partition.partition);
         let found = found.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
         found.error()?;
-        match found.offset() {
-            Offset::Offset(offset) => Ok(offset),
-            _ => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset)),
-        }
+        Ok(match found.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        })
     };
     partitions.iter().map(|partition| of(partition).map_err(unavailable)).collect()
+}
+
+fn unavailable(source: KafkaError) -> Error {
+    Error::Unavailable { context: "asking for the bounds of logs", source }
 }
 
 fn fatal(source: KafkaError) -> Error {
