@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{audit, doctor, event, outbox, relay, replay, trace};
+use crate::commands::{audit, doctor, event, outbox, projection, relay, replay, top, trace};
 use crate::exit::EXIT_CODES;
 use crate::print::{Color, Form, TimeFormat};
 
@@ -66,6 +66,9 @@ pub enum Command {
     /// Rows that Kafka refuses, and what was done about them.
     #[command(subcommand)]
     Outbox(outbox::Command),
+    /// Read models: where they stand, building one anew, comparing, switching.
+    #[command(subcommand)]
+    Projection(projection::Command),
     /// Events, decoded.
     #[command(subcommand)]
     Event(event::Command),
@@ -73,6 +76,8 @@ pub enum Command {
     Trace(trace::Command),
     /// Writes events of the stores into a topic of their own.
     Replay(replay::Command),
+    /// Shows relays and projections live, in a terminal.
+    Top(top::Command),
     /// Looks at every dependency.
     Doctor(doctor::Command),
     /// Checks every invariant that can be seen from outside, on the running platform.
@@ -94,4 +99,47 @@ pub enum Command {
 pub enum ConfigCommand {
     /// Shows the profile, its files, and what is in force. Secrets are masked.
     Show,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound_and_every_part_of_it_says_what_it_is() {
+        let mut tree = Arguments::command();
+        tree.build();
+        tree.clone().debug_assert();
+        let mut nodes = vec![&tree];
+        while let Some(node) = nodes.pop() {
+            assert!(node.get_about().is_some(), "{}", node.get_name());
+            for argument in node.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} of {}", argument.get_id(), node.get_name());
+            }
+            nodes.extend(node.get_subcommands().filter(|node| node.get_name() != "help"));
+        }
+    }
+
+    #[test]
+    fn flags_go_before_variables() {
+        let parsed = Arguments::try_parse_from(["idempo", "relay", "status", "-o", "jsonl"]).expect("a command");
+        assert_eq!(parsed.global.output, Some(Form::Jsonl));
+    }
+
+    #[test]
+    fn completions_and_the_man_page_have_every_command() {
+        let tree = Arguments::command();
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut tree.clone(), "idempo", &mut script);
+            let script = String::from_utf8(script).expect("UTF-8");
+            assert!(tree.get_subcommands().all(|command| script.contains(command.get_name())), "{shell}");
+        }
+        let mut page = Vec::new();
+        clap_mangen::Man::new(tree.clone()).render(&mut page).expect("a page");
+        let page = String::from_utf8(page).expect("UTF-8").replace('\\', "");
+        assert!(tree.get_subcommands().all(|command| page.contains(command.get_name())), "{page}");
+    }
 }

@@ -160,6 +160,11 @@ fn hint_of(reason: &str) -> Option<&'static str> {
         "OUTBOX_NOT_HELD" => "no relay runs, or none reaches the database: see `idempo relay status` and `idempo doctor`",
         "LEASE_EPOCH_MISMATCH" => "another relay has taken over since: look again with `idempo relay status`",
         "QUARANTINED_ROW_STATE" => "look at the row with `idempo outbox show`",
+        "GENERATION_UNVERIFIED" => "`idempo projection verify` compares it; --force switches all the same",
+        "GENERATION_LAGGING" => "`idempo projection status` shows how far it is; --force switches all the same",
+        "LIVE_GENERATION_MISMATCH" => "somebody has switched since: look again with `idempo projection status`",
+        "REBUILD_UNDER_WAY" => "`idempo projection status` shows it, `idempo projection cancel` ends it",
+        "HISTORY_INCOMPLETE" => "rebuild from the event store: --from store",
         "OUTBOX_NOT_FOUND" => "`idempo relay status` lists the outboxes",
         _ => return None,
     })

@@ -109,16 +109,26 @@ async fn limited(command: Command, context: &Context, printer: &mut Printer<'_>)
 
 /// Whether a command is one that goes on for as long as there is something to do.
 const fn takes_its_time(command: &Command) -> bool {
-    matches!(command, Command::Audit(_) | Command::Replay(_) | Command::Trace(_) | Command::Event(commands::event::Command::Tail { .. }))
+    match command {
+        Command::Audit(_)
+        | Command::Top(_)
+        | Command::Replay(_)
+        | Command::Trace(_)
+        | Command::Event(commands::event::Command::Tail { .. }) => true,
+        Command::Projection(command) => command.takes_its_time(),
+        _ => false,
+    }
 }
 
 async fn run(command: Command, context: &Context, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
     match command {
         Command::Relay(command) => commands::relay::run(command, context, printer).await,
         Command::Outbox(command) => commands::outbox::run(command, context, printer).await,
+        Command::Projection(command) => commands::projection::run(command, context, printer).await,
         Command::Event(command) => commands::event::run(command, context, printer).await,
         Command::Trace(command) => commands::trace::run(&command, context, printer).await,
         Command::Replay(command) => commands::replay::run(&command, context, printer).await,
+        Command::Top(command) => commands::top::run(&command, context).await,
         Command::Doctor(command) => commands::doctor::run(&command, context, printer).await,
         Command::Audit(command) => commands::audit::run(&command, context, printer).await,
         Command::Config(ConfigCommand::Show) => commands::config::show(context, printer),

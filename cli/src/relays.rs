@@ -15,6 +15,30 @@ use crate::print::tell;
 /// A client of one relay.
 pub type Client = RelayServiceClient<Channel>;
 
+/// Processes that say nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Away {
+    /// What they are.
+    what: &'static str,
+    /// Where they should be.
+    pub addresses: Vec<String>,
+}
+
+impl Away {
+    /// Nobody yet.
+    #[must_use]
+    pub const fn new(what: &'static str) -> Self {
+        Self { what, addresses: Vec::new() }
+    }
+
+    /// Warns of each on stderr.
+    pub fn tell(&self) {
+        for address in &self.addresses {
+            tell(&format!("warning: the {} at {address} is away", self.what));
+        }
+    }
+}
+
 /// The relays of the profile.
 pub struct Relays<'a> {
     context: &'a Context,
@@ -58,52 +82,62 @@ impl<'a> Relays<'a> {
         Err(Failure::new(Exit::Unavailable, format!("no relay is reached at {at}")).hint("`idempo doctor` looks at everything"))
     }
 
-    /// What every relay says, and where those are that say nothing.
+    /// What every relay says.
     ///
     /// # Errors
     /// What a relay answered, where it is another thing than that it is away; [`Exit::Unavailable`] where none is reached.
-    pub async fn statuses(&self) -> Result<Vec<(String, GetRelayStatusResponse)>, Failure> {
+    async fn statuses(&self) -> Result<(Vec<GetRelayStatusResponse>, Away), Failure> {
         let calls = self.clients.iter().map(|(address, client)| async move {
             let answer = client.clone().get_relay_status(self.context.request(GetRelayStatusRequest::default())).await;
             (address, answer)
         });
-        let mut found = Vec::new();
+        let (mut found, mut away) = (Vec::new(), Away::new("relay"));
         for (address, answer) in futures_util::future::join_all(calls).await {
             match answer {
-                Ok(response) => found.push((address.clone(), response.into_inner())),
-                Err(status) if is_away(&status) => tell(&format!("warning: the relay at {address} is away")),
+                Ok(response) => found.push(response.into_inner()),
+                Err(status) if is_away(&status) => away.addresses.push(address.clone()),
                 Err(status) => return Err(status.into()),
             }
         }
         if found.is_empty() {
+            away.tell();
             return Err(Failure::new(Exit::Unavailable, "no relay is reached").hint("`idempo doctor` looks at everything"));
         }
-        Ok(found)
+        Ok((found, away))
     }
 
-    /// Each outbox once, as its holder sees it; as anybody sees it where none has it.
+    /// Each outbox once, as its holder sees it; as anybody sees it where none has it. And which relays say nothing.
     ///
     /// # Errors
-    /// As [`Relays::statuses`].
-    pub async fn outboxes(&self) -> Result<Vec<Outbox>, Failure> {
+    /// What a relay answered, where it is another thing than that it is away; [`Exit::Unavailable`] where none is reached.
+    pub async fn look(&self) -> Result<(Vec<Outbox>, Away), Failure> {
+        let (answers, away) = self.statuses().await?;
         let mut outboxes: Vec<Outbox> = Vec::new();
-        for (_, answer) in self.statuses().await? {
-            for outbox in answer.outboxes {
-                match outboxes.iter_mut().find(|known| known.name == outbox.name) {
-                    None => outboxes.push(outbox),
-                    Some(known) if outbox.held_here && !known.held_here => *known = outbox,
-                    Some(_) => {}
-                }
+        for outbox in answers.into_iter().flat_map(|answer| answer.outboxes) {
+            match outboxes.iter_mut().find(|known| known.name == outbox.name) {
+                None => outboxes.push(outbox),
+                Some(known) if outbox.held_here && !known.held_here => *known = outbox,
+                Some(_) => {}
             }
         }
         outboxes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok((outboxes, away))
+    }
+
+    /// As [`Relays::look`], with a warning for each relay that says nothing.
+    ///
+    /// # Errors
+    /// As [`Relays::look`].
+    pub async fn outboxes(&self) -> Result<Vec<Outbox>, Failure> {
+        let (outboxes, away) = self.look().await?;
+        away.tell();
         Ok(outboxes)
     }
 
     /// The outbox with this name, `wallet` or `outboxes/wallet`.
     ///
     /// # Errors
-    /// [`Exit::NotFound`] with the nearest names; as [`Relays::statuses`].
+    /// [`Exit::NotFound`] with the nearest names; as [`Relays::look`].
     pub async fn outbox(&self, name: &str) -> Result<Outbox, Failure> {
         let outboxes = self.outboxes().await?;
         let wanted = short(name);

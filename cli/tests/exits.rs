@@ -22,6 +22,11 @@ pub(crate) async fn every_way_to_end_has_its_code(world: &mut World) -> Result<(
         (3, "relay status --profile lokal", "did you mean local?"),
         (3, "outbox show wallet 7", "no row in quarantine `7`"),
         (4, "relay step-down wallet --epoch 1000000 --reason x --yes", "LEASE_EPOCH_MISMATCH"),
+        (3, "projection status inventroy", "did you mean inventory?"),
+        (3, "projection switch inventory 77 --reason x --yes", "no generation of projections/inventory `77`"),
+        (3, "event stream --type funds_send", "did you mean funds_sent"),
+        (3, "event stream --store walet", "did you mean wallet?"),
+        (4, "replay --to economy-events --yes", "a topic that the platform reads"),
         (124, "relay status --timeout 1ns", "not done"),
     ] {
         let ended = world.idempo(words)?;
@@ -56,7 +61,7 @@ async fn partly_done(world: &World) -> Result<()> {
     let partly = world.idempo(&format!("replay --to {TOPIC} --yes -o json"))?;
     ensure!(partly.code == 5 && partly.stderr.contains("were not taken"), "{partly:?}");
     let counts: serde_json::Value = serde_json::from_str(&partly.stdout)?;
-    let count = |name: &str| counts[name].as_u64().unwrap_or_default();
+    let count = |name: &str| counts.get(name).and_then(serde_json::Value::as_u64).unwrap_or_default();
     ensure!(count("refused") > 0 && count("written") + count("refused") == count("events"), "{counts}");
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod audit;
 mod exits;
+mod following;
 mod transcripts;
 mod world;
 
@@ -31,6 +32,11 @@ fn main() -> anyhow::Result<ExitCode> {
         suite,
         transcripts::every_transcript_in_the_docs_is_what_a_shell_prints,
         exits::every_way_to_end_has_its_code,
+        following::a_command_is_found_by_each_of_its_ids,
+        following::what_happens_is_seen_as_it_comes,
+        following::colour_is_where_it_is_wanted_and_nowhere_else,
+        following::whoever_is_asked_at_a_terminal_decides,
+        following::top_shows_what_moves_until_it_is_left,
         audit::it_is_green_while_players_play,
         audit::one_damaged_row_of_each_kind_is_named,
     ];

@@ -63,7 +63,7 @@ pub(crate) struct World {
 }
 
 /// A new idempotency key.
-fn key(number: u32) -> Uuid {
+pub(crate) fn key(number: u32) -> Uuid {
     let time = u128::from(SystemClock.now().as_millisecond().unsigned_abs()) << 80;
     derive(Uuid::from_u128(time), "idempo-cli-tests", number)
 }

@@ -5,6 +5,8 @@ pub mod config;
 pub mod doctor;
 pub mod event;
 pub mod outbox;
+pub mod projection;
 pub mod relay;
 pub mod replay;
+pub mod top;
 pub mod trace;

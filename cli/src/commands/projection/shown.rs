@@ -1,0 +1,195 @@
+//! How projections, generations and comparisons are shown.
+
+use idempo_proto::ops::v1::{
+    Difference, Generation, GenerationState, Projection, ProjectionAuditEntry, Rebuild, RebuildPhase, Verification, VerificationState,
+};
+use jiff::SignedDuration;
+
+use super::projection_json;
+use super::projectors::short;
+use crate::failure::Failure;
+use crate::message::{enum_text, json_of, time_of};
+use crate::print::{Cell, Form, Printer, Row, Style, Tone, span};
+
+const COLUMNS: [&str; 8] = ["PROJECTION", "LIVE", "LOGIC", "LAG EVENTS", "LAG", "STOPPED", "PAUSED", "GENERATIONS"];
+const GENERATION_COLUMNS: [&str; 8] = ["GENERATION", "STATE", "LOGIC", "LAG EVENTS", "LAG", "BEGUN", "BUILT", "COMPARED"];
+const PARTITION_COLUMNS: [&str; 7] = ["GENERATION", "PARTITION", "NEXT OFFSET", "HEAD", "LAG EVENTS", "LAG", "STOPPED"];
+const DIFFERENCE_COLUMNS: [&str; 4] = ["TABLE", "KEY", "LIVE ROW", "ROW"];
+const AUDIT_COLUMNS: [&str; 7] = ["WHEN", "CALLER", "ACTION", "TARGET", "OUTCOME", "DETAIL", "REASON"];
+
+pub(super) fn list(projections: &[Projection], printer: &mut Printer<'_>) -> Result<(), Failure> {
+    let rows: Vec<Row> = projections.iter().map(row).collect();
+    printer.list(&COLUMNS, &rows)
+}
+
+fn row(projection: &Projection) -> Row {
+    let stopped = projection.stopped_partitions;
+    let paused = if projection.paused { Cell::toned(format!("by {}", projection.paused_by), Tone::Odd) } else { "-".into() };
+    let generations: Vec<String> = projection.generations.iter().map(|generation| generation.generation.to_string()).collect();
+    Row {
+        json: projection_json(projection),
+        cells: vec![
+            short(&projection.name).into(),
+            projection.live_generation.into(),
+            projection.logic.as_str().into(),
+            projection.lag_events.into(),
+            lag(projection.lag_ms),
+            Cell::toned(stopped.to_string(), if stopped == 0 { Tone::Plain } else { Tone::Bad }),
+            paused,
+            generations.join(" ").into(),
+        ],
+    }
+}
+
+/// A projection: as text, a table of its generations, and of their partitions where they are wanted.
+pub(super) fn status(projection: &Projection, partitions: bool, printer: &mut Printer<'_>) -> Result<(), Failure> {
+    if printer.style.form != Form::Text {
+        return printer.one(&projection_json(projection), &[]);
+    }
+    list(std::slice::from_ref(projection), printer)?;
+    if projection.paused {
+        printer.line(&format!("paused by {}: {}", projection.paused_by, projection.pause_reason))?;
+    }
+    printer.line("")?;
+    let style = printer.style;
+    let rows: Vec<Row> = projection.generations.iter().map(|generation| generation_row(generation, &style)).collect();
+    printer.list(&GENERATION_COLUMNS, &rows)?;
+    let broken = projection.generations.iter().flat_map(|generation| generation.partitions.iter().map(move |one| (generation, one)));
+    for (generation, partition) in broken.filter(|(_, partition)| !partition.stop_code.is_empty()) {
+        let text = format!("generation {} partition {}: {}", generation.generation, partition.partition, partition.stop_reason);
+        printer.line(&format!("{} {}", printer.painted(&Cell::toned("stopped", Tone::Bad)), text))?;
+    }
+    if partitions {
+        printer.line("")?;
+        let rows: Vec<Row> = projection.generations.iter().flat_map(partition_rows).collect();
+        printer.list(&PARTITION_COLUMNS, &rows)?;
+    }
+    Ok(())
+}
+
+/// One generation.
+pub(super) fn generation(generation: &Generation, printer: &mut Printer<'_>) -> Result<(), Failure> {
+    let json = json_of("idempo.ops.v1.Generation", generation);
+    if printer.style.form != Form::Text {
+        return printer.one(&json, &[]);
+    }
+    let style = printer.style;
+    printer.list(&GENERATION_COLUMNS, &[generation_row(generation, &style)])
+}
+
+fn generation_row(generation: &Generation, style: &Style) -> Row {
+    Row {
+        json: json_of("idempo.ops.v1.Generation", generation),
+        cells: vec![
+            generation.generation.into(),
+            Cell::toned(state_text(generation.state()), state_tone(generation.state())),
+            if generation.logic.is_empty() { "-".into() } else { generation.logic.as_str().into() },
+            generation.lag_events.into(),
+            lag(generation.lag_ms),
+            style.time(time_of(generation.create_time.as_ref())).into(),
+            generation.rebuild.as_ref().map_or_else(|| "-".into(), rebuild_cell),
+            generation.verification.as_ref().map_or_else(|| "-".into(), verification_cell),
+        ],
+    }
+}
+
+fn rebuild_cell(rebuild: &Rebuild) -> Cell {
+    let phase = enum_text(rebuild.phase().as_str_name(), "REBUILD_PHASE_");
+    match rebuild.phase() {
+        RebuildPhase::Done => {
+            let (began, ready) = (time_of(rebuild.start_time.as_ref()), time_of(rebuild.ready_time.as_ref()));
+            let took = began.zip(ready).map_or_else(String::new, |(began, ready)| format!(" in {}", span(ready.duration_since(began))));
+            Cell::toned(format!("done{took}"), Tone::Good)
+        }
+        RebuildPhase::Failed => Cell::toned(format!("failed: {}", rebuild.failure), Tone::Bad),
+        _ => Cell::toned(format!("{phase}, {} of {} events", rebuild.events_done, rebuild.events_total), Tone::Odd),
+    }
+}
+
+fn verification_cell(verification: &Verification) -> Cell {
+    let (state, with) = (verification.state(), verification.compared_with);
+    match state {
+        VerificationState::Equal => Cell::toned(format!("equal to {with}"), Tone::Good),
+        VerificationState::Different => Cell::toned(format!("differs from {with}"), Tone::Bad),
+        VerificationState::Failed => Cell::toned(format!("failed: {}", verification.failure), Tone::Bad),
+        _ => Cell::toned(enum_text(state.as_str_name(), "VERIFICATION_STATE_"), Tone::Odd),
+    }
+}
+
+fn partition_rows(generation: &Generation) -> Vec<Row> {
+    let row = |partition: &idempo_proto::ops::v1::Partition| Row {
+        json: json_of("idempo.ops.v1.Partition", partition),
+        cells: vec![
+            generation.generation.into(),
+            partition.partition.into(),
+            partition.next_offset.into(),
+            partition.head.into(),
+            partition.lag_events.into(),
+            lag(partition.lag_ms),
+            if partition.stop_code.is_empty() { "-".into() } else { Cell::toned(partition.stop_code.as_str(), Tone::Bad) },
+        ],
+    };
+    generation.partitions.iter().map(row).collect()
+}
+
+/// What came of a comparison.
+pub(super) fn verification(name: &str, verification: &Verification, printer: &mut Printer<'_>) -> Result<(), Failure> {
+    let json = json_of("idempo.ops.v1.Verification", verification);
+    let fields = [
+        ("generation", name.into()),
+        ("outcome", verification_cell(verification)),
+        ("rows", verification.rows.into()),
+        ("buckets", verification.buckets.into()),
+        ("differing", verification.buckets_different.into()),
+    ];
+    printer.one(&json, &fields)
+}
+
+/// What differed.
+pub(super) fn differences(differences: &[Difference], printer: &mut Printer<'_>) -> Result<(), Failure> {
+    let or_none = |row: &str| if row.is_empty() { "none".to_owned() } else { row.to_owned() };
+    let row = |difference: &Difference| Row {
+        json: json_of("idempo.ops.v1.Difference", difference),
+        cells: vec![
+            difference.table.as_str().into(),
+            difference.key.as_str().into(),
+            or_none(&difference.live_row).into(),
+            or_none(&difference.row).into(),
+        ],
+    };
+    printer.list(&DIFFERENCE_COLUMNS, &differences.iter().map(row).collect::<Vec<_>>())
+}
+
+pub(super) fn audit(entries: &[ProjectionAuditEntry], printer: &mut Printer<'_>) -> Result<(), Failure> {
+    let style = printer.style;
+    let row = |entry: &ProjectionAuditEntry| Row {
+        json: json_of("idempo.ops.v1.ProjectionAuditEntry", entry),
+        cells: vec![
+            style.time(time_of(entry.create_time.as_ref())).into(),
+            entry.caller.as_str().into(),
+            entry.action.as_str().into(),
+            entry.target.as_str().into(),
+            Cell::toned(entry.outcome.as_str(), if entry.outcome == "DONE" { Tone::Plain } else { Tone::Odd }),
+            entry.detail.as_str().into(),
+            entry.reason.as_str().into(),
+        ],
+    };
+    printer.list(&AUDIT_COLUMNS, &entries.iter().map(row).collect::<Vec<_>>())
+}
+
+/// A state as people write it.
+pub(super) fn state_text(state: GenerationState) -> String {
+    enum_text(state.as_str_name(), "GENERATION_STATE_")
+}
+
+const fn state_tone(state: GenerationState) -> Tone {
+    match state {
+        GenerationState::Live | GenerationState::Ready => Tone::Good,
+        GenerationState::Building | GenerationState::Dropping | GenerationState::Unspecified => Tone::Odd,
+        GenerationState::Retired => Tone::Plain,
+    }
+}
+
+fn lag(lag_ms: i64) -> Cell {
+    if lag_ms == 0 { "-".into() } else { span(SignedDuration::from_millis(lag_ms)).into() }
+}

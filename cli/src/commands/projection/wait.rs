@@ -1,0 +1,73 @@
+//! Waiting for what runs on in the projectors, with progress on stderr.
+
+use std::time::Duration;
+
+use idempo_proto::ops::v1::{Generation, GenerationState, GetVerificationResponse, RebuildPhase, VerificationState};
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::SignedDuration;
+
+use super::projectors::Projector;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::message::enum_text;
+use crate::print::span;
+
+/// The pause between two questions.
+const ASK_PAUSE: Duration = Duration::from_millis(300);
+
+/// Waits until a rebuild has come to an end, and gives the generation as it is then.
+pub(super) async fn until_ready(projector: &Projector<'_>, generation: &mut Generation) -> Result<Exit, Failure> {
+    let bar = bar("{bar:40} {pos}/{len} events · {msg}");
+    loop {
+        *generation = match projector.generation(&generation.name).await {
+            Err(failure) if failure.exit == Exit::NotFound => {
+                bar.finish_and_clear();
+                return Err(Failure::new(Exit::Conflict, format!("{} is gone: the rebuild was cancelled", generation.name)));
+            }
+            found => found?,
+        };
+        let rebuild = generation.rebuild.clone().unwrap_or_default();
+        bar.set_length(u64::try_from(rebuild.events_total.max(rebuild.events_done)).unwrap_or(0));
+        bar.set_position(u64::try_from(rebuild.events_done).unwrap_or(0));
+        let phase = enum_text(rebuild.phase().as_str_name(), "REBUILD_PHASE_");
+        let left = if rebuild.remaining_ms < 0 { "?".to_owned() } else { span(SignedDuration::from_millis(rebuild.remaining_ms)) };
+        bar.set_message(format!("{phase} · {:.0}/s · {left} left", rebuild.events_per_second));
+        if rebuild.phase() == RebuildPhase::Failed {
+            bar.finish_and_clear();
+            let failure = Failure::new(Exit::Failed, format!("the rebuild can't go on: {} ({})", rebuild.failure, rebuild.failure_code));
+            return Err(failure.hint("`idempo projection cancel` removes it"));
+        }
+        if generation.state() != GenerationState::Building {
+            bar.finish_and_clear();
+            return Ok(Exit::Done);
+        }
+        tokio::time::sleep(ASK_PAUSE).await;
+    }
+}
+
+/// Waits until a comparison has come to an end.
+pub(super) async fn until_compared(projector: &Projector<'_>, name: &str) -> Result<GetVerificationResponse, Failure> {
+    let bar = bar("{spinner} {msg}");
+    loop {
+        let answer = projector.verification(name).await?;
+        let verification = answer.verification.clone().unwrap_or_default();
+        bar.set_message(format!("{} rows compared", verification.rows));
+        bar.tick();
+        let is_under_way =
+            matches!(verification.state(), VerificationState::Unspecified | VerificationState::Waiting | VerificationState::Running);
+        if !is_under_way {
+            bar.finish_and_clear();
+            return Ok(answer);
+        }
+        tokio::time::sleep(ASK_PAUSE).await;
+    }
+}
+
+/// Progress for people: shown on stderr, and only where that is a terminal.
+fn bar(template: &str) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
