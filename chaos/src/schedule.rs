@@ -354,6 +354,19 @@ mod tests {
     }
 
     #[test]
+    fn second_instances_are_befallen_where_there_are_any() {
+        let hits = |instances, name| {
+            let order = Order { instances, ..order(30, 1) };
+            let planned = (0..20).flat_map(|seed| drawn(&order, seed)).collect::<Vec<_>>();
+            planned.iter().any(|planned| planned.fault.uses().contains(&Resource::Process(name)))
+        };
+        for name in ["wallet", "inventory", "wallet-2", "inventory-2"] {
+            assert!(hits(Instances::Two, name), "{name}");
+        }
+        assert!(!hits(Instances::One, "wallet-2") && !hits(Instances::One, "inventory-2"));
+    }
+
+    #[test]
     fn only_what_is_asked_for_happens() {
         let order = Order { families: vec![Family::Postgres, Family::Transactions], ..order(30, 1) };
         let planned = drawn(&order, 9);

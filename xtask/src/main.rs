@@ -57,6 +57,9 @@ enum Task {
     Sabotage {
         /// Which patches, by a part of their names; all of them if none is named.
         names: Vec<String>,
+        /// The commit to be broken.
+        #[arg(long, value_name = "COMMIT", default_value = "HEAD")]
+        at: String,
         /// The folder for the scratch tree, its build, and what the runs leave; by default target/sabotage.
         #[arg(long, value_name = "FOLDER")]
         folder: Option<PathBuf>,
@@ -103,9 +106,9 @@ fn start() -> Result<ExitCode> {
             setup::run()?;
             build::chaos(arguments)
         }
-        Task::Sabotage { names, folder } => {
+        Task::Sabotage { names, at, folder } => {
             setup::run()?;
-            sabotage::run(&names, folder)
+            sabotage::run(&names, &at, folder)
         }
         Task::Bench { arguments } => {
             setup::run()?;

@@ -1,7 +1,7 @@
 //! Breaks a promise on purpose in a scratch build, and wants the checker of a run with faults to see it. A check that stays green then is blind.
 //!
 //! Each patch in `chaos/sabotage` breaks one thing, and says which claim must go red, with what options, and which seeds are tried until it does. The
-//! same options without a patch must be green. What is broken is the last commit; what is in the working tree is not looked at, but for the patches.
+//! same options without a patch must be green. What is broken is a commit, the last one by default; what is in the working tree is not looked at, but for the patches.
 
 mod patch;
 
@@ -24,14 +24,14 @@ const SAID_MAX: usize = 160;
 /// What the runs without a patch are called.
 const NOTHING: &str = "nothing";
 
-/// Breaks what is named, or everything, in `folder`.
-pub(crate) fn run(names: &[String], folder: Option<PathBuf>) -> Result<ExitCode> {
+/// Breaks what is named, or everything, of the commit `at`, in `folder`.
+pub(crate) fn run(names: &[String], at: &str, folder: Option<PathBuf>) -> Result<ExitCode> {
     let all = Patch::read_all(&root())?;
     let unknown = names.iter().find(|name| !all.iter().any(|patch| patch.name.contains(name.as_str())));
     ensure!(unknown.is_none(), "{FOLDER} has no patch called {}", unknown.map_or("", String::as_str));
     let chosen: Vec<&Patch> =
         all.iter().filter(|patch| names.is_empty() || names.iter().any(|name| patch.name.contains(name.as_str()))).collect();
-    let workshop = Workshop::open(folder.unwrap_or_else(|| root().join(SCRATCH)))?;
+    let workshop = Workshop::open(at, folder.unwrap_or_else(|| root().join(SCRATCH)))?;
     let mut outcomes = workshop.run_unbroken(&chosen)?;
     if outcomes.iter().all(|outcome| outcome.is_due) {
         for patch in chosen {
@@ -67,13 +67,13 @@ struct Workshop {
 }
 
 impl Workshop {
-    /// Makes the folder, or brings the one that is there to the last commit.
-    fn open(folder: PathBuf) -> Result<Self> {
+    /// Makes the folder, or brings the one that is there to the commit `at`.
+    fn open(at: &str, folder: PathBuf) -> Result<Self> {
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let folder = folder.canonicalize().with_context(|| format!("finding {}", folder.display()))?;
         let [source, target, runs] = ["src", "target", "runs"].map(|name| folder.join(name));
         fs::create_dir_all(&runs).with_context(|| format!("making {}", runs.display()))?;
-        let commit = git(&root(), &["rev-parse", "HEAD"])?;
+        let commit = git(&root(), &["rev-parse", "--verify", &format!("{at}^{{commit}}")])?;
         if source.join(".git").exists() {
             git(&source, &["fetch", "--quiet", "origin"])?;
         } else {
