@@ -9,6 +9,7 @@
 -- idempo_relay_group           what a relay needs of outbox; its members are the relays
 -- idempo_reader                reads; its member is the auditor
 -- idempo_wallet, idempo_inventory, idempo_relay, idempo_inventory_projector   one for each kind of process
+-- idempo_rebuilder             reads events, for projectors that build a generation anew; of a database, it sees those alone
 -- idempo_auditor               reads everything everywhere and changes nothing: the invariant checks, the showcase
 
 -- CREATE ROLE has no IF NOT EXISTS, and two runs at the same moment would collide. The lock is held until the commit: released before it, the
@@ -30,6 +31,7 @@ BEGIN
             ('idempo_inventory', 'LOGIN'),
             ('idempo_relay', 'LOGIN'),
             ('idempo_inventory_projector', 'LOGIN'),
+            ('idempo_rebuilder', 'LOGIN'),
             ('idempo_auditor', 'LOGIN')
         ) AS w (name, login)
     LOOP
@@ -50,5 +52,6 @@ GRANT pg_read_all_stats TO idempo_reader;
 
 -- A forgotten BEGIN of the auditor must not hold back vacuum, and it can't write even where someone grants it by mistake.
 ALTER ROLE idempo_auditor SET default_transaction_read_only = on;
+ALTER ROLE idempo_rebuilder SET default_transaction_read_only = on;
 
 COMMIT;

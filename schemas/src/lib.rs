@@ -53,7 +53,7 @@ static DATABASES: [Database; 3] = [
     Database {
         name: "inventory_db",
         sets: &[EVENT_STORE, INVENTORY_DB],
-        connect_roles: &["idempo_inventory", "idempo_relay", "idempo_auditor"],
+        connect_roles: &["idempo_inventory", "idempo_relay", "idempo_rebuilder", "idempo_auditor"],
     },
     Database { name: "inventory_view_db", sets: &[INVENTORY_VIEW_DB], connect_roles: &["idempo_inventory_projector", "idempo_auditor"] },
 ];

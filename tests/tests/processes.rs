@@ -11,7 +11,7 @@ use tonic_health::pb::health_client::HealthClient;
 pub(crate) const SERVICES: [(&str, &[&str]); 5] = [
     ("wallet", &["idempo.wallet.v1.WalletService"]),
     ("inventory", &["idempo.inventory.v1.InventoryService"]),
-    ("inventory-projector", &["idempo.inventory.v1.InventoryQueryService"]),
+    ("inventory-projector", &["idempo.inventory.v1.InventoryQueryService", "idempo.ops.v1.ProjectionService"]),
     ("relay-1", &["idempo.ops.v1.RelayService"]),
     ("relay-2", &["idempo.ops.v1.RelayService"]),
 ];

@@ -148,7 +148,7 @@ impl Bench {
         expected.merge(&writes).map_err(|problem| anyhow::anyhow!(problem))?;
         let database = testing::cluster().role(self.database.name(), "idempo_inventory_projector");
         let config = Config { database: idempo_pg::Config { statement_timeout_ms: 0, ..database }, ..Config::default() };
-        let pool = Pool::open(&config.generation_database())?;
+        let pool = Pool::open(&config.generation_database(1))?;
         let found = read_rows(&pool).await?;
         let counts = |rows: &Rows| (rows.items.len(), rows.stacks.len(), rows.loadouts.len(), rows.item_events.len());
         ensure!(counts(&found) == counts(&expected), "rows: {:?} and not {:?}", counts(&found), counts(&expected));

@@ -33,8 +33,8 @@ const INSTANCE: &str = "IDEMPO_CONSUMER__INSTANCE_ID";
 
 /// What a process of the platform is told about its surroundings.
 enum Wiring {
-    /// A database, as a role; and the brokers, where it reads events.
-    Database { database: &'static str, role: &'static str, reads_events: bool },
+    /// A database, as a role; and the brokers and the event store behind them, where it reads events.
+    Database { database: &'static str, role: &'static str, events_of: Option<&'static str> },
     /// Every outbox.
     Outboxes,
 }
@@ -54,27 +54,30 @@ const ROLES: [Role; 5] = [
     Role {
         name: "wallet",
         binary: "idempo-wallet",
-        wiring: Wiring::Database { database: "wallet_db", role: "idempo_wallet", reads_events: false },
+        wiring: Wiring::Database { database: "wallet_db", role: "idempo_wallet", events_of: None },
         grpc_port: 7001,
         admin_port: 7101,
     },
     Role {
         name: "inventory",
         binary: "idempo-inventory",
-        wiring: Wiring::Database { database: "inventory_db", role: "idempo_inventory", reads_events: false },
+        wiring: Wiring::Database { database: "inventory_db", role: "idempo_inventory", events_of: None },
         grpc_port: 7002,
         admin_port: 7102,
     },
     Role {
         name: "inventory-projector",
         binary: "idempo-inventory-projector",
-        wiring: Wiring::Database { database: "inventory_view_db", role: "idempo_inventory_projector", reads_events: true },
+        wiring: Wiring::Database { database: "inventory_view_db", role: "idempo_inventory_projector", events_of: Some("inventory_db") },
         grpc_port: 7003,
         admin_port: 7103,
     },
     Role { name: "relay-1", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, grpc_port: 7004, admin_port: 7104 },
     Role { name: "relay-2", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, grpc_port: 7005, admin_port: 7105 },
 ];
+
+/// The role that reads events for a generation that is built anew.
+const REBUILDER: &str = "idempo_rebuilder";
 
 /// The databases that have an outbox, by the name their relay knows them by.
 const OUTBOXES: [(&str, &str); 2] = [("wallet", "wallet_db"), ("inventory", "inventory_db")];
@@ -365,9 +368,10 @@ impl Role {
         let brokers = ("IDEMPO_KAFKA__BROKERS".to_owned(), surroundings.kafka().unwrap_or(servers.kafka_brokers()).to_owned());
         let cluster = surroundings.postgres(self.name).map_or_else(|| cluster.clone(), |address| cluster.clone().at(address));
         match self.wiring {
-            Wiring::Database { database, role, reads_events } => {
+            Wiring::Database { database, role, events_of } => {
                 variables.push(("IDEMPO_DATABASE__URL".to_owned(), cluster.role_url(database, role)));
-                if reads_events {
+                if let Some(event_store) = events_of {
+                    variables.push(("IDEMPO_EVENT_STORE__URL".to_owned(), cluster.role_url(event_store, REBUILDER)));
                     variables.extend([brokers, instance(self.name)]);
                 }
             }

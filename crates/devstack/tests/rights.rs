@@ -5,7 +5,8 @@ use idempo_devstack::testing;
 use idempo_pg::{Config, Error, classify};
 use tokio_postgres::Client;
 
-const LOGINS: [&str; 5] = ["idempo_wallet", "idempo_inventory", "idempo_relay", "idempo_inventory_projector", "idempo_auditor"];
+const LOGINS: [&str; 6] =
+    ["idempo_wallet", "idempo_inventory", "idempo_relay", "idempo_inventory_projector", "idempo_rebuilder", "idempo_auditor"];
 
 async fn client(config: &Config) -> Result<Client> {
     let (client, connection) = idempo_pg::connect(config).await?;

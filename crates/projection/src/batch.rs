@@ -149,14 +149,14 @@ impl Decoded {
 }
 
 /// What an event is to a stream.
-enum Next {
+pub(crate) enum Next {
     New,
     Again,
 }
 
 /// What an event is to its stream, of which `seen` is in the read model. Only of the last version it is known which event had it: a stream that
 /// was written anew is noticed when it comes to there, at the latest when it would go beyond.
-fn next<P: Projector>(event: &Event, seen: Version) -> Result<Next, Cause> {
+pub(crate) fn next<P: Projector>(event: &Event, seen: Version) -> Result<Next, Cause> {
     let Event { stream_id: stream, version, event_id: found, .. } = *event;
     if version > seen.number {
         if version != seen.number.saturating_add(1) {

@@ -76,10 +76,37 @@ impl CopyRows {
         }
     }
 
+    /// A `bigint`, or null.
+    pub fn optional_bigint(&mut self, value: Option<i64>) {
+        match value {
+            Some(value) => self.bigint(value),
+            None => self.buffer.put_i32(NULL),
+        }
+    }
+
     /// A `bigint`.
     pub fn bigint(&mut self, value: i64) {
         self.buffer.put_i32(8);
         self.buffer.put_i64(value);
+    }
+
+    /// An `integer`.
+    pub fn integer(&mut self, value: i32) {
+        self.buffer.put_i32(4);
+        self.buffer.put_i32(value);
+    }
+
+    /// A `text`, of less than 2 GiB.
+    pub fn text(&mut self, value: &str) {
+        let length = i32::try_from(value.len()).unwrap_or(i32::MAX);
+        self.buffer.put_i32(length);
+        self.buffer.put_slice(value.as_bytes());
+    }
+
+    /// A `boolean`.
+    pub fn boolean(&mut self, value: bool) {
+        self.buffer.put_i32(1);
+        self.buffer.put_u8(u8::from(value));
     }
 
     /// A `smallint`.

@@ -12,13 +12,20 @@ pub const PROJECT_BEFORE_COMMIT: &str = "project.before_commit";
 pub const PROJECT_COMMITTED: &str = "project.committed";
 /// The task knows that a batch is in, and has not hinted the group at it. A kill leaves Kafka's offset behind the checkpoint.
 pub const PROJECT_BEFORE_HINT: &str = "project.before_hint";
+/// A rebuild's part of the events is folded, and nothing of it is written. A kill leaves it to be read again.
+pub const REBUILD_FOLDED: &str = "rebuild.folded";
+/// Within the part's transaction all its rows are written, and COMMIT was not sent. A kill must roll all of it back.
+pub const REBUILD_BEFORE_COMMIT: &str = "rebuild.before_commit";
+/// The part is committed, and the rebuild does not know it. A kill leaves a part that must not be written again.
+pub const REBUILD_COMMITTED: &str = "rebuild.committed";
+/// All parts are in, and the indexes are not made. A kill leaves them to be made.
+pub const REBUILD_SCANNED: &str = "rebuild.scanned";
+/// The indexes are made, and the consumer has not begun. A kill leaves it to whoever comes next.
+pub const REBUILD_INDEXED: &str = "rebuild.indexed";
 
-/// All of them.
-pub const ALL: [&str; 6] = [
-    PROJECT_BEFORE_ACQUIRE,
-    PROJECT_ACQUIRED,
-    PROJECT_FETCHED,
-    PROJECT_BEFORE_COMMIT,
-    PROJECT_COMMITTED,
-    PROJECT_BEFORE_HINT,
-];
+/// Those of a consumer.
+pub const ALL: [&str; 6] =
+    [PROJECT_BEFORE_ACQUIRE, PROJECT_ACQUIRED, PROJECT_FETCHED, PROJECT_BEFORE_COMMIT, PROJECT_COMMITTED, PROJECT_BEFORE_HINT];
+
+/// Those of a rebuild.
+pub const REBUILD: [&str; 5] = [REBUILD_FOLDED, REBUILD_BEFORE_COMMIT, REBUILD_COMMITTED, REBUILD_SCANNED, REBUILD_INDEXED];

@@ -16,23 +16,30 @@
 //! * Small batches of several partitions share a transaction ([`Group`]); each of them is in it once or not at all, as if it were alone.
 //! * No buffer without a bound: a partition's task reads what it can commit, and Kafka keeps the rest.
 //!
-//! What it does not do: rebuild a generation, or handle dead letters.
+//! * A [`Generations`] follows every generation of the projection that there is, each by a consumer of its own; a [`Conductor`] builds one anew from
+//!   the event store and compares it; [`Operations`] is how people ask for that. What is asked for stands in the database.
+//!
+//! What it does not do: handle dead letters.
 
 mod batch;
 mod copy;
 mod event;
 pub mod failpoint;
+mod gate;
+mod generations;
 mod group;
 mod halt;
 mod lookups;
 pub mod memory;
 mod meters;
+mod ops;
 mod partition;
 mod patience;
 mod postgres;
 mod progress;
 mod projector;
 mod reactor;
+mod rebuild;
 mod runtime;
 mod store;
 mod view;
@@ -41,13 +48,17 @@ mod waiters;
 pub use batch::{Entry, Home};
 pub use copy::{CopyRows, Micros};
 pub use event::{Event, Outline, Undecodable};
+pub use gate::Gate;
+pub use generations::{Generations, Layout, Live, Reading};
 pub use group::Group;
 pub use halt::{Cause, Halt};
+pub use ops::Operations;
 pub use partition::{BATCH_RECORDS_MAX, Ended, Feed, Partition, run as run_partition};
 pub use postgres::{PostgresStore, Scope, Tables};
 pub use progress::{HEADS_FRESH_MS, Lag, PartitionState, Progress, Stopped, TopicFault};
 pub use projector::{Interest, Malformed, Projector};
 pub use reactor::{EffectId, EffectLog, Reactor};
+pub use rebuild::{Conducted, Conductor, PART_EVENTS_DEFAULT, Rebuildable, Unusable};
 pub use runtime::{Error, Options, Projection};
 pub use store::{Batch, Checkpoint, Commit, Lease, Store, StoreError, StreamEnd};
 pub use view::{Reached, View};

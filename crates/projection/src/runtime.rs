@@ -7,11 +7,13 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use idempo_kafka::{Assigned, Consumer, ConsumerConfig, Event, PartitionStream, Record, Revoked, StartOffset, TopicPartition};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Entry, Home};
+use crate::gate::{Gate, Limits};
 use crate::group::Group;
 use crate::halt::{Cause, Halt};
 use crate::partition::{Ended, Feed, Partition, run};
@@ -68,13 +70,20 @@ pub struct Projection<S: Store> {
     group: Arc<Group<S>>,
     progress: Arc<Progress>,
     options: Options,
+    gate: Arc<Gate>,
 }
 
 impl<S: Store> Projection<S> {
     /// A projection into `store`. What it knows goes to `progress`.
     #[must_use]
     pub fn new(store: Arc<S>, progress: Arc<Progress>, options: Options) -> Self {
-        Self { group: Arc::new(Group::new(Arc::clone(&store))), store, progress, options }
+        Self { group: Arc::new(Group::new(Arc::clone(&store))), store, progress, options, gate: Arc::default() }
+    }
+
+    /// The same behind a gate.
+    #[must_use]
+    pub fn behind(self, gate: Arc<Gate>) -> Self {
+        Self { gate, ..self }
     }
 
     /// The read model as its readers see it.
@@ -113,6 +122,7 @@ impl<S: Store> Projection<S> {
                 store: &self.store,
                 group: &self.group,
                 progress: &self.progress,
+                gate: &self.gate,
                 topic: Arc::from(self.options.topic.as_str()),
                 partitions: self.options.partitions,
                 tasks: JoinSet::new(),
@@ -196,6 +206,7 @@ struct Member<'a, S: Store> {
     /// Through which its partitions commit.
     group: &'a Arc<Group<S>>,
     progress: &'a Arc<Progress>,
+    gate: &'a Arc<Gate>,
     topic: Arc<str>,
     partitions: i32,
     tasks: JoinSet<(i32, Ended)>,
@@ -274,7 +285,8 @@ impl<S: Store> Member<'_, S> {
                 home: Home { partition: number, partitions: self.partitions },
                 lease,
             };
-            self.tasks.spawn(async move { (number, run::<P, Group<S>, _>(partition, Stream::new(stream), cancel).await) });
+            let stream = Stream::new(stream, Arc::clone(self.gate));
+            self.tasks.spawn(async move { (number, run::<P, Group<S>, _>(partition, stream, cancel).await) });
         }
     }
 
@@ -369,27 +381,46 @@ async fn acquire<S: Store>(store: Arc<S>, progress: Arc<Progress>, assigned: Ass
     Acquired { assigned, leases }
 }
 
-/// A partition's stream as a feed.
+/// A partition's stream as a feed, behind the gate of its generation.
 struct Stream {
     stream: PartitionStream,
+    gate: Arc<Gate>,
+    limits: watch::Receiver<Limits>,
+    /// What was received and not given on yet.
     records: Vec<Record>,
 }
 
 impl Stream {
-    const fn new(stream: PartitionStream) -> Self {
-        Self { stream, records: Vec::new() }
+    fn new(stream: PartitionStream, gate: Arc<Gate>) -> Self {
+        Self { limits: gate.limits(), stream, gate, records: Vec::new() }
     }
 }
 
 impl Feed for Stream {
     async fn next(&mut self, entries: &mut Vec<Entry>, limit: usize) -> bool {
-        let received = self.stream.recv_many(&mut self.records, limit).await;
-        entries.extend(self.records.drain(..).map(|record| {
-            let offset = record.offset;
-            let (key, value) = record.into_parts();
-            Entry { offset, key, value }
-        }));
-        received > 0
+        loop {
+            if self.records.is_empty() {
+                self.gate.pace().ready().await;
+                if self.stream.recv_many(&mut self.records, limit).await == 0 {
+                    return false;
+                }
+            }
+            let before = self.limits.borrow_and_update().of(self.stream.partition().partition);
+            let allowed = self.records.partition_point(|record| record.offset < before).min(limit);
+            if allowed > 0 {
+                self.gate.pace().took(allowed);
+                entries.extend(self.records.drain(..allowed).map(|record| {
+                    let offset = record.offset;
+                    let (key, value) = record.into_parts();
+                    Entry { offset, key, value }
+                }));
+                return true;
+            }
+            // The gate that this feed holds has the sender.
+            if self.limits.changed().await.is_err() {
+                return false;
+            }
+        }
     }
 
     fn head(&self) -> i64 {

@@ -1,6 +1,6 @@
 //! The inventory projector's settings.
 
-use idempo_projection::Projector as _;
+use idempo_projection::{Layout, Options, PART_EVENTS_DEFAULT, Projector as _};
 use idempo_runtime::Invalid;
 use serde::{Deserialize, Serialize};
 
@@ -15,16 +15,18 @@ const TOPIC: i16 = 3;
 pub struct Config {
     /// The read model's database, as the role `idempo_inventory_projector`. Its search path follows from the generation.
     pub database: idempo_pg::Config,
+    /// The inventory's event store, as the role `idempo_rebuilder`: from where a generation is built anew. Without a URL, that is refused.
+    pub event_store: idempo_pg::Config,
     /// The gRPC server of the queries.
     pub grpc: idempo_rpc::ServerConfig,
     /// The brokers.
     pub kafka: idempo_kafka::Config,
-    /// How the topic is read: exactly one topic; `group_id` has the generation appended.
+    /// How the topic is read: exactly one topic; `group_id` has the generation's number appended.
     pub consumer: idempo_kafka::ConsumerConfig,
     /// The number of the topic's partitions.
     pub partitions: i32,
-    /// The generation of the read model that is filled and read, from 1.
-    pub generation: i32,
+    /// About how many events of the event store a rebuild folds at once, 1 to 1,000,000: what they add is held in memory, for each worker.
+    pub rebuild_part_events: u32,
 }
 
 impl Default for Config {
@@ -32,6 +34,7 @@ impl Default for Config {
         let topic = idempo_schemas::topics().by_number(TOPIC);
         Self {
             database: idempo_pg::Config { application_name: "inventory-projector".to_owned(), ..idempo_pg::Config::default() },
+            event_store: idempo_pg::Config { application_name: "inventory-rebuilder".to_owned(), ..idempo_pg::Config::default() },
             grpc: idempo_rpc::ServerConfig::default(),
             kafka: idempo_kafka::Config { client_id: "inventory-projector".to_owned(), ..idempo_kafka::Config::default() },
             consumer: idempo_kafka::ConsumerConfig {
@@ -40,7 +43,7 @@ impl Default for Config {
                 ..idempo_kafka::ConsumerConfig::default()
             },
             partitions: topic.map_or(1, |topic| topic.partitions),
-            generation: 1,
+            rebuild_part_events: PART_EVENTS_DEFAULT,
         }
     }
 }
@@ -52,6 +55,9 @@ impl Config {
     /// The setting that can't be used.
     pub fn validate(&self) -> Result<(), Invalid> {
         self.database.validate().map_err(|error| Invalid::new("database", error.to_string()))?;
+        if self.has_event_store() {
+            self.event_store.validate().map_err(|error| Invalid::new("event_store", error.to_string()))?;
+        }
         self.grpc.validate().map_err(|problem| Invalid::new("grpc", problem))?;
         if self.database.search_path.is_some() {
             return Err(Invalid::new("database.search_path", "follows from the generation and can't be set"));
@@ -59,32 +65,37 @@ impl Config {
         if self.consumer.topics.len() != 1 {
             return Err(Invalid::new("consumer.topics", "must name exactly one topic"));
         }
+        if !(1..=1_000_000).contains(&self.rebuild_part_events) {
+            return Err(Invalid::new("rebuild_part_events", "must be 1 to 1000000"));
+        }
         if self.partitions < 1 {
             return Err(Invalid::new("partitions", "must be at least 1"));
-        }
-        if self.generation < 1 {
-            return Err(Invalid::new("generation", "must be at least 1"));
         }
         Ok(())
     }
 
-    /// How connections to the generation's tables are made.
+    /// How connections to a generation's tables are made.
     #[must_use]
-    pub fn generation_database(&self) -> idempo_pg::Config {
-        let search_path = format!("inventory_g{}, projection", self.generation);
-        idempo_pg::Config { search_path: Some(search_path), ..self.database.clone() }
+    pub fn generation_database(&self, generation: i32) -> idempo_pg::Config {
+        self.layout().database_of(InventoryProjector::NAME, generation)
     }
 
-    /// How the topic is read.
-    pub(crate) fn options(&self) -> idempo_projection::Options {
-        idempo_projection::Options {
+    /// Whether it is told where the event store is.
+    pub(crate) fn has_event_store(&self) -> bool {
+        !self.event_store.url.masked().is_empty()
+    }
+
+    /// Where the generations are, and what they are read from.
+    pub(crate) fn layout(&self) -> Layout {
+        let options = Options {
             kafka: self.kafka.clone(),
             consumer: self.consumer.clone(),
-            group_id: format!("{}.g{}", self.consumer.group_id, self.generation),
+            group_id: self.consumer.group_id.clone(),
             topic: self.topic(),
             partitions: self.partitions,
-            generation: self.generation,
-        }
+            generation: 0,
+        };
+        Layout { database: self.database.clone(), options }
     }
 
     /// The topic.
@@ -109,7 +120,9 @@ mod tests {
         let config = configured();
         assert_eq!(config.validate(), Ok(()));
         assert_eq!((config.topic().as_str(), config.partitions), ("economy-events", 12));
-        assert_eq!(config.options().group_id, "idempo.inventory.g1");
+        assert_eq!(config.layout().options.group_id, "idempo.inventory");
+        assert_eq!(config.generation_database(2).search_path.as_deref(), Some("inventory_g2, projection"));
+        assert!(!config.has_event_store());
         assert_eq!(Config::default().validate().map_err(|invalid| invalid.key), Err("database".to_owned()));
     }
 

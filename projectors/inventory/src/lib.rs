@@ -1,16 +1,17 @@
 //! The inventory projector: turns what happened to items into who has what, and answers queries on it.
 //!
 //! Place in the flow: it reads `economy-events`, where the relay puts what the inventory service appended; it is the only writer of
-//! `inventory_view_db`; its gRPC service is `idempo.inventory.v1.InventoryQueryService`.
+//! `inventory_view_db`; its gRPC services are `idempo.inventory.v1.InventoryQueryService` and, for operators, `idempo.ops.v1.ProjectionService`.
 //!
 //! Invariants: the rows are those of [`fold`] over the events, whichever order the streams came in, and at every moment those of the events up to
 //! the streams' versions beside them. The row of a unique item is that of its greatest hop; an item's history has each event once. An answer
-//! with a position has that position in it, and every answer says how far behind it is.
+//! with a position has that position in it, and every answer says how far behind it is. It is wholly from one generation: the live one.
 //!
 //! Not here: what may be done with items (the inventory service's), how events come exactly once (`idempo-projection`'s).
 
 mod apply;
 mod config;
+mod copy;
 mod grpc;
 mod handlers;
 mod metrics;
@@ -27,21 +28,19 @@ pub use store::InventoryTables;
 pub use writes::{HistoryEntry, ItemRow, ItemState, LoadoutChange, StackChange, StackKey, Writes};
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use idempo_pg::Pool;
-use idempo_projection::{Halt, PostgresStore, Progress, Projection, Projector as _, Scope, StoreError};
+use idempo_projection::{Conducted, Conductor, Generations, Halt, Live, Operations, Progress, Projector as _, Reading};
 use idempo_proto::inventory::v1::inventory_query_service_server::InventoryQueryServiceServer;
+use idempo_proto::ops::v1::projection_service_server::ProjectionServiceServer;
 use idempo_runtime::{Condition, Invalid, Platform, Role, Running, Stage, Task};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService as _;
 use tonic::service::Routes;
 
 use grpc::Grpc;
 use handlers::Handlers;
-
-/// How soon the generation is claimed again when the database was away.
-const CLAIM_RETRY: Duration = Duration::from_millis(200);
 
 /// The inventory projector.
 #[derive(Debug)]
@@ -58,41 +57,57 @@ impl Role for InventoryProjection {
 
     async fn start(config: Config, platform: Platform) -> anyhow::Result<Running> {
         metrics::describe();
-        let pool = Pool::open(&config.generation_database())?;
-        let scope = Scope { generation: config.generation, topic: config.topic() };
-        let store = Arc::new(PostgresStore::new::<InventoryProjector>(pool.clone(), scope, InventoryTables));
-        let topic = config.topic();
-        let progress = Arc::new(Progress::new(platform.clock.clone(), InventoryProjector::NAME, config.generation));
-        let projection = Projection::new(Arc::clone(&store), Arc::clone(&progress), config.options());
-        let handlers = Handlers { pool: pool.clone(), view: projection.view(), partitions: config.partitions };
+        let layout = config.layout();
+        let generations = Arc::new(Generations::new(layout.clone(), InventoryTables, platform.clock.clone())?);
+        let source = if config.has_event_store() { Some(Pool::open(&config.event_store)?) } else { None };
+        let (instance, has_source) = (platform.instance.to_string(), source.is_some());
+        let part_events = config.rebuild_part_events;
+        let conducted = Conducted { layout: layout.clone(), source, part_events, instance: instance.clone() };
+        let conductor = Conductor::<InventoryProjector, _>::new(conducted, &generations, InventoryTables)?;
+        let operated = (instance, has_source);
+        let operations =
+            Operations::new::<InventoryProjector, _>(handlers::DOMAIN, layout.clone(), operated, &generations, platform.clock.clone())?;
 
+        let pool = layout.control()?;
         platform.watch("database", move || {
             let pool = pool.clone();
             async move { pool.check().await }
         });
-        let condition = platform.readiness.condition("projection");
+        let handlers = Handlers { live: generations.live(), partitions: config.partitions };
+        let (condition, topic) = (platform.readiness.condition("projection"), config.topic());
         platform.tasks.spawn(Task::critical("projection").stage(Stage::Edge), |cancel| async move {
-            if claim(&store, &cancel).await? {
-                tokio::try_join!(
-                    async { Ok(projection.run::<InventoryProjector>(cancel.clone()).await?) },
-                    watch_partitions(&topic, &progress, condition, cancel.clone()),
-                )?;
-            }
+            let live = generations.live();
+            tokio::try_join!(
+                async { Ok(generations.run::<InventoryProjector>(cancel.clone()).await?) },
+                watch_live(&topic, live, condition, cancel.clone()),
+            )?;
             Ok(())
         });
-        let address = start_grpc(&config, handlers, &platform).await?;
+        platform.tasks.spawn(Task::critical("conductor").stage(Stage::Edge), |cancel| async move {
+            conductor.run(cancel).await;
+            Ok(())
+        });
+        let address = start_grpc(&config, handlers, operations, &platform).await?;
         Ok(Running::new().with_address("grpc", address))
     }
 }
 
-async fn start_grpc(config: &Config, handlers: Handlers, platform: &Platform) -> anyhow::Result<std::net::SocketAddr> {
-    let server = InventoryQueryServiceServer::new(Grpc(handlers))
+async fn start_grpc(
+    config: &Config,
+    handlers: Handlers,
+    operations: Operations,
+    platform: &Platform,
+) -> anyhow::Result<std::net::SocketAddr> {
+    let queries = InventoryQueryServiceServer::new(Grpc(handlers))
+        .max_decoding_message_size(config.grpc.max_request_bytes)
+        .max_encoding_message_size(config.grpc.max_response_bytes);
+    let operations = ProjectionServiceServer::new(operations)
         .max_decoding_message_size(config.grpc.max_request_bytes)
         .max_encoding_message_size(config.grpc.max_response_bytes);
     let service = idempo_rpc::Service {
         domain: handlers::DOMAIN,
-        names: vec![InventoryQueryServiceServer::<Grpc>::NAME],
-        routes: Routes::new(server),
+        names: vec![InventoryQueryServiceServer::<Grpc>::NAME, ProjectionServiceServer::<Operations>::NAME],
+        routes: Routes::new(queries).add_service(operations),
     };
     let (ready, shutdown) = (platform.readiness.subscribe(), platform.tasks.token(Stage::Edge));
     let (address, serving) = idempo_rpc::serve(&config.grpc, service, ready, shutdown).await?;
@@ -100,24 +115,37 @@ async fn start_grpc(config: &Config, handlers: Handlers, platform: &Platform) ->
     Ok(address)
 }
 
-/// Claims the generation for this program's logic, and waits for the database as long as it is away. `false` when the process stops first.
-async fn claim(store: &PostgresStore<InventoryTables>, cancel: &CancellationToken) -> Result<bool, StoreError> {
-    while let Some(claimed) = cancel.run_until_cancelled(store.claim::<InventoryProjector>()).await {
-        match claimed {
-            Ok(()) => return Ok(true),
-            Err(error) if error.is_transient() => tracing::debug!(error = &error as &dyn std::error::Error, "the read model is away"),
-            Err(error) => return Err(error),
-        }
-        if cancel.run_until_cancelled(tokio::time::sleep(CLAIM_RETRY)).await.is_none() {
-            break;
+/// Ready while reads can be answered from the live generation, and its partitions go on.
+async fn watch_live(
+    topic: &str,
+    mut live: watch::Receiver<Live<InventoryTables>>,
+    condition: Condition,
+    cancel: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        let now = live.borrow_and_update().clone();
+        let watched = async {
+            match &now {
+                Live::Unknown => condition.unmet("the database has not said yet which generation is live"),
+                Live::OtherLogic { generation, logic } => {
+                    condition.unmet(format!("the live generation {generation} is of logic {logic}, not {}", InventoryProjector::LOGIC));
+                }
+                Live::Reading(reading) => return watch_partitions(topic, reading, &condition).await,
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            () = watched => {}
+            changed = live.changed() => if changed.is_err() { return Ok(()) },
         }
     }
-    Ok(false)
 }
 
 /// Ready while no partition of this process has stopped, and the topic is as it must be: what a stopped one holds falls behind until a person has
-/// mended the cause.
-async fn watch_partitions(topic: &str, progress: &Progress, condition: Condition, cancel: CancellationToken) -> anyhow::Result<()> {
+/// mended the cause. Never ends while the generation is followed.
+async fn watch_partitions(topic: &str, reading: &Reading<InventoryTables>, condition: &Condition) {
+    let progress: &Progress = &reading.progress;
     let (mut stopped, mut fault) = (progress.stopped(), progress.topic_fault());
     loop {
         let name = |(partition, halt): &(i32, Halt)| format!("{}: topic {topic}, partition {partition} {halt}", halt.cause.code());
@@ -131,9 +159,8 @@ async fn watch_partitions(topic: &str, progress: &Progress, condition: Condition
         let changed = async {
             tokio::select! { changed = stopped.changed() => changed, changed = fault.changed() => changed }
         };
-        match cancel.run_until_cancelled(changed).await {
-            Some(Ok(())) => {}
-            Some(Err(_)) | None => return Ok(()),
+        if changed.await.is_err() {
+            return;
         }
     }
 }

@@ -125,12 +125,13 @@ async fn insert_item_events(transaction: &Transaction<'_>, history: &[&HistoryEn
 }
 
 /// The same, where every hop is known.
-async fn copy_item_events(transaction: &Transaction<'_>, history: &[&HistoryEntry]) -> Result<(), Error> {
+pub(crate) async fn copy_item_events(transaction: &Transaction<'_>, history: &[&HistoryEntry]) -> Result<(), Error> {
     let mut rows = CopyRows::new(8, history.len().saturating_mul(ITEM_EVENT_BYTES));
     for entry in history {
         rows.row();
         rows.uuid(entry.item.uuid());
-        rows.bigint(entry.hop.unwrap_or_default());
+        // What no hop is known for is refused by the table.
+        rows.optional_bigint(entry.hop);
         rows.bigint(entry.ordinal);
         rows.uuid(entry.event_id.uuid());
         rows.smallint(entry.event_type);

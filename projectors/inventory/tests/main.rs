@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod fold;
 #[cfg(test)]
+mod generations;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod process;
@@ -10,6 +12,8 @@ mod process;
 mod queries;
 #[cfg(test)]
 mod sql;
+#[cfg(test)]
+mod stage;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -141,7 +141,7 @@ async fn a_read_with_a_position_has_what_was_written_and_the_read_model_is_the_f
         let names: Vec<String> = listed.expect("a list").into_iter().map(|item| item.name).collect();
         assert_eq!(names, expected(&world, number, |state| state != Some(ItemState::Destroyed)));
     }
-    let pool = Pool::open(&service.config.generation_database()).expect("a pool");
+    let pool = Pool::open(&service.config.generation_database(1)).expect("a pool");
     assert_eq!(read_rows(&pool).await.expect("rows"), fold(&world.events()).expect("it folds"));
     let mut client = service.client.clone();
     eventually(LIMIT, "an answer says that nothing is missing", async || {

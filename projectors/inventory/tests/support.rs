@@ -51,7 +51,7 @@ impl ReadModel {
     pub(crate) async fn new() -> Self {
         let database = testing::database("inventory_view_db").await;
         let config = Config { database: database.config("idempo_inventory_projector"), ..Config::default() };
-        let pool = Pool::open(&config.generation_database()).expect("a pool");
+        let pool = Pool::open(&config.generation_database(1)).expect("a pool");
         Self { database, pool }
     }
 }

@@ -16,11 +16,11 @@ pub(crate) async fn get_item(handlers: &Handlers, request: Request<GetItemReques
     let named = named(&mut violations, &asked.name);
     let position = violations.position("min_position", &asked.min_position);
     let ((item, owner), position) = violations.accept(DOMAIN, (named, position))?;
-    let client = handlers.reader_at(Basis::All, &asked.min_position, &position, deadline).await?;
-    let holding = queries::get_item(&client, item).await.map_err(|error| away(&error))?;
+    let reader = handlers.reader_at(Basis::All, &asked.min_position, &position, deadline).await?;
+    let holding = queries::get_item(&reader.client, item).await.map_err(|error| away(&error))?;
     // Of somebody else's item under this name nothing is said, not even that it is there.
     let holding = holding.filter(|holding| owner.is_none_or(|owner| owner == holding.owner)).ok_or_else(|| item_not_found(item))?;
-    Ok(Response::new(GetItemResponse { item: Some(item_message(holding)), freshness: handlers.freshness(Basis::All) }))
+    Ok(Response::new(GetItemResponse { item: Some(item_message(holding)), freshness: reader.freshness() }))
 }
 
 /// The item that a name means, and the player who must have it.

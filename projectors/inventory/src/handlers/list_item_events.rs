@@ -26,9 +26,9 @@ pub(crate) async fn list_item_events(
     let after = after(&mut violations, asked);
     let position = violations.position("min_position", &asked.min_position);
     let (item, limit, after, position) = violations.accept(DOMAIN, (item, limit, after, position))?;
-    let client = handlers.reader_at(Basis::All, &asked.min_position, &position, deadline).await?;
+    let reader = handlers.reader_at(Basis::All, &asked.min_position, &position, deadline).await?;
     // One more than the page, to know whether there is a next one.
-    let mut events = queries::list_item_events(&client, item, after, i64::from(limit) + 1).await.map_err(|error| away(&error))?;
+    let mut events = queries::list_item_events(&reader.client, item, after, i64::from(limit) + 1).await.map_err(|error| away(&error))?;
     if events.is_empty() && after == BEGINNING {
         return Err(item_not_found(item));
     }
@@ -38,7 +38,7 @@ pub(crate) async fn list_item_events(
         _ => String::new(),
     };
     let events = events.into_iter().map(event_message).collect();
-    Ok(Response::new(ListItemEventsResponse { events, next_page_token, freshness: handlers.freshness(Basis::All) }))
+    Ok(Response::new(ListItemEventsResponse { events, next_page_token, freshness: reader.freshness() }))
 }
 
 /// The place that the page begins after.

@@ -25,17 +25,17 @@ pub(crate) async fn list_items(handlers: &Handlers, request: Request<ListItemsRe
     let filter = filter(&mut violations, asked);
     let position = violations.position("min_position", &asked.min_position);
     let (player, limit, after, filter, position) = violations.accept(DOMAIN, (player, limit, after, filter, position))?;
-    let client = handlers.reader_at(Basis::Player(player), &asked.min_position, &position, deadline).await?;
+    let reader = handlers.reader_at(Basis::Player(player), &asked.min_position, &position, deadline).await?;
     // One more than the page, to know whether there is a next one.
     let mut holdings =
-        queries::list_items(&client, player, &filter, after.as_ref(), i64::from(limit) + 1).await.map_err(|error| away(&error))?;
+        queries::list_items(&reader.client, player, &filter, after.as_ref(), i64::from(limit) + 1).await.map_err(|error| away(&error))?;
     let has_more = cut(&mut holdings, limit);
     let next_page_token = match holdings.last() {
         Some(last) if has_more => page::encode(REQUEST, asked, &key_of(last)),
         _ => String::new(),
     };
     let items = holdings.into_iter().map(item_message).collect();
-    Ok(Response::new(ListItemsResponse { items, next_page_token, freshness: handlers.freshness(Basis::Player(player)) }))
+    Ok(Response::new(ListItemsResponse { items, next_page_token, freshness: reader.freshness() }))
 }
 
 fn key_of(last: &Holding) -> Vec<u8> {

@@ -4,16 +4,19 @@ mod get_item;
 mod list_item_events;
 mod list_items;
 
+use std::sync::Arc;
+
 use idempo_errors::Classified;
 use idempo_ids::{ItemId, PlayerId, StreamId};
 use idempo_kafka::partition_of;
-use idempo_pg::{Client, Pool};
-use idempo_projection::{PostgresStore, Projector as _, Reached, Stopped, View};
+use idempo_pg::Client;
+use idempo_projection::{Live, PostgresStore, Projector as _, Reached, Reading, Stopped, StoreError, View};
 use idempo_proto::event::v1::ItemKind;
 use idempo_proto::inventory::v1::{Freshness, Item};
 use idempo_rpc::{Deadline, refusal, status, timestamp};
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::apply::InventoryProjector;
 use crate::metrics;
@@ -29,9 +32,15 @@ pub(crate) const DOMAIN: &str = "inventory-projector.idempo";
 
 /// What the handlers work with.
 pub(crate) struct Handlers {
-    pub(crate) pool: Pool,
-    pub(crate) view: View<PostgresStore<InventoryTables>>,
+    pub(crate) live: watch::Receiver<Live<InventoryTables>>,
     pub(crate) partitions: i32,
+}
+
+/// A read of one generation, from its beginning to its end.
+struct Reader {
+    client: Client,
+    reading: Arc<Reading<InventoryTables>>,
+    partition: Option<i32>,
 }
 
 /// On what an answer depends.
@@ -44,27 +53,38 @@ enum Basis {
 }
 
 impl Handlers {
-    /// A connection on which the read model has what the caller asks for.
-    async fn reader_at(&self, basis: Basis, text: &str, position: &[(StreamId, u64)], deadline: Deadline) -> Result<Client, Status> {
+    /// A connection on which the live generation has what the caller asks for.
+    async fn reader_at(&self, basis: Basis, text: &str, position: &[(StreamId, u64)], deadline: Deadline) -> Result<Reader, Status> {
+        let reading = self.reading()?;
+        let partition = self.partition(basis);
         if !position.is_empty() {
             let started = Instant::now();
-            let reached = self.view.reached(position, deadline.wait_budget()).await.map_err(|error| away(&error))?;
+            let reached = reading.view.reached(position, deadline.wait_budget()).await.map_err(|error| away(&error))?;
             metrics::waited(reached, started.elapsed());
             if reached == Reached::NotYet {
-                return Err(self.not_reached(basis, text));
+                return Err(not_reached(&reading.view, partition, text));
             }
         }
-        self.pool.get().await.map_err(|error| away(&error))
+        let client = reading.pool.get().await.map_err(|error| away(&error))?;
+        Ok(Reader { client, reading, partition })
     }
 
-    /// Why a position is not reached. Streams don't tell their partitions, so of those that have stopped the player's own comes first, then any.
-    fn not_reached(&self, basis: Basis, text: &str) -> Status {
-        let own = self.view.stops(self.partition(basis)).into_iter().next();
-        match own.or_else(|| self.view.stops(None).into_iter().next()) {
-            Some(Stopped { partition, offset, code }) => {
-                refusal::projection_stopped(DOMAIN, InventoryProjector::NAME, text, (partition, offset, &code)).into_status()
+    /// The generation that is live, as far as this process has heard.
+    fn reading(&self) -> Result<Arc<Reading<InventoryTables>>, Status> {
+        match &*self.live.borrow() {
+            Live::Reading(reading) => Ok(Arc::clone(reading)),
+            Live::Unknown => {
+                let text = "the database has not said yet which generation is live";
+                Err(status::refusal(Code::Unavailable, "READ_MODEL_UNAVAILABLE", DOMAIN, text)
+                    .retry_after(status::RETRY_AFTER)
+                    .into_status())
             }
-            None => refusal::projection_behind(DOMAIN, InventoryProjector::NAME, text, self.view.lag(None).ms).into_status(),
+            Live::OtherLogic { generation, logic } => {
+                let (projection, generation) = (InventoryProjector::NAME, *generation);
+                let error = StoreError::OtherLogic { projection, generation, logic: InventoryProjector::LOGIC };
+                tracing::debug!(generation, logic, "a read is refused: the live generation is of other logic");
+                Err(away(&error))
+            }
         }
     }
 
@@ -75,10 +95,23 @@ impl Handlers {
             Basis::All => None,
         }
     }
+}
 
-    fn freshness(&self, basis: Basis) -> Option<Freshness> {
-        let lag = self.view.lag(self.partition(basis));
-        Some(Freshness { lag_events: lag.events, lag_ms: lag.ms, generation: self.view.generation() })
+impl Reader {
+    fn freshness(&self) -> Option<Freshness> {
+        let lag = self.reading.view.lag(self.partition);
+        Some(Freshness { lag_events: lag.events, lag_ms: lag.ms, generation: self.reading.view.generation() })
+    }
+}
+
+/// Why a position is not reached. Streams don't tell their partitions, so of those that have stopped the player's own comes first, then any.
+fn not_reached(view: &View<PostgresStore<InventoryTables>>, partition: Option<i32>, text: &str) -> Status {
+    let own = view.stops(partition).into_iter().next();
+    match own.or_else(|| view.stops(None).into_iter().next()) {
+        Some(Stopped { partition, offset, code }) => {
+            refusal::projection_stopped(DOMAIN, InventoryProjector::NAME, text, (partition, offset, &code)).into_status()
+        }
+        None => refusal::projection_behind(DOMAIN, InventoryProjector::NAME, text, view.lag(None).ms).into_status(),
     }
 }
 

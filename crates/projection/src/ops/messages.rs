@@ -1,0 +1,149 @@
+//! From what is known to what is answered.
+
+use idempo_proto::ops::v1::{GenerationState, Partition, Rebuild, RebuildPhase, RebuildSource, Verification, VerificationState};
+use idempo_rpc::timestamp;
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use crate::generations::{Generation, Phase, Source, State, known};
+
+/// Where a generation stands on one partition.
+pub(super) struct Position {
+    pub(super) generation: i32,
+    pub(super) partition: i32,
+    pub(super) next_offset: i64,
+    epoch: i64,
+    newest_at: Option<Timestamp>,
+    stop: Option<(String, Option<String>)>,
+}
+
+impl Position {
+    pub(super) fn of(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        let stop_code: Option<String> = row.try_get(5)?;
+        let stop_reason: Option<String> = row.try_get(6)?;
+        Ok(Self {
+            generation: row.try_get(0)?,
+            partition: row.try_get(1)?,
+            next_offset: row.try_get(2)?,
+            epoch: row.try_get(3)?,
+            newest_at: row.try_get(4)?,
+            stop: stop_code.map(|code| (code, stop_reason)),
+        })
+    }
+
+    /// As it is answered, with where the partition ends. `since`: from when on the lag counts while nothing was read.
+    pub(super) fn message(&self, ends: &[i64], (since, now): (Timestamp, Timestamp)) -> Partition {
+        let head = usize::try_from(self.partition).ok().and_then(|at| ends.get(at)).copied().unwrap_or(0);
+        let lag_events = head.saturating_sub(self.next_offset).max(0);
+        let behind_ms = now.as_millisecond().saturating_sub(self.newest_at.unwrap_or(since).as_millisecond()).max(0);
+        let (stop_code, stop_reason) = self.stop.clone().unwrap_or_default();
+        Partition {
+            partition: self.partition,
+            next_offset: self.next_offset,
+            head,
+            lag_events,
+            lag_ms: if lag_events == 0 { 0 } else { behind_ms },
+            stop_code,
+            stop_reason: stop_reason.unwrap_or_default(),
+            epoch: self.epoch,
+        }
+    }
+}
+
+pub(super) fn state_of(generation: &Generation) -> GenerationState {
+    match generation.state {
+        State::Building => GenerationState::Building,
+        State::Ready => GenerationState::Ready,
+        State::Live => GenerationState::Live,
+        State::Retired => GenerationState::Retired,
+        State::Dropping => GenerationState::Dropping,
+    }
+}
+
+pub(super) fn verification(known: &known::Verification) -> Verification {
+    let state = match known.verdict.as_str() {
+        "waiting" => VerificationState::Waiting,
+        "running" => VerificationState::Running,
+        "equal" => VerificationState::Equal,
+        "different" => VerificationState::Different,
+        _ => VerificationState::Failed,
+    };
+    Verification {
+        state: state.into(),
+        compared_with: known.compared_with.unwrap_or_default(),
+        caller: known.caller.clone(),
+        rows: known.rows,
+        buckets: known.buckets,
+        buckets_different: known.buckets_different,
+        start_time: Some(timestamp::to_proto(known.started_at)),
+        end_time: known.ended_at.map(timestamp::to_proto),
+        failure: known.failure.clone().unwrap_or_default(),
+    }
+}
+
+/// How far a rebuild is, from `rebuild_progress.sql` and where its consumer stands.
+pub(super) fn rebuild(known: &known::Rebuild, row: &Row, positions: &[&Position]) -> Result<Rebuild, tokio_postgres::Error> {
+    let (buckets_done, scanned, lately, lately_ms): (i64, i64, i64, i64) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+    let targets: Vec<i64> = row.try_get::<_, Option<Vec<i64>>>(5)?.unwrap_or_default();
+    let begins: Vec<i64> = row.try_get::<_, Option<Vec<i64>>>(4)?.unwrap_or_else(|| vec![0; targets.len()]);
+    let is_scanned = known.source == Source::EventStore && matches!(known.phase, Phase::Waiting | Phase::Scanning | Phase::Indexing);
+    let (events_done, events_total, (events, ms)) = if is_scanned {
+        (scanned, known.events_total, (lately, lately_ms))
+    } else {
+        let next = |partition: usize| positions.iter().find(|at| usize::try_from(at.partition) == Ok(partition)).map(|at| at.next_offset);
+        let read =
+            begins.iter().enumerate().map(|(partition, begin)| next(partition).unwrap_or(*begin).saturating_sub(*begin).max(0)).sum();
+        let total = targets.iter().zip(&begins).map(|(target, begin)| target.saturating_sub(*begin).max(0)).sum();
+        (read, total, (read, row.try_get(6)?))
+    };
+    let is_reading = matches!(known.phase, Phase::Scanning | Phase::CatchingUp);
+    let remaining_ms = match known.phase {
+        Phase::Done => 0,
+        // Rows come at the rate of the last ten seconds.
+        _ if is_reading && events > 0 => events_total.saturating_sub(events_done).max(0).saturating_mul(ms) / events,
+        _ => -1,
+    };
+    Ok(Rebuild {
+        source: source_of(known.source).into(),
+        phase: phase_of(known.phase).into(),
+        caller: known.caller.clone(),
+        reason: known.reason.clone(),
+        workers: known.workers,
+        events_per_second_max: known.events_per_second_max,
+        worker_instance: row.try_get::<_, Option<String>>(7)?.filter(|_| known.phase != Phase::Done).unwrap_or_default(),
+        events_done,
+        events_total,
+        buckets_done: i32::try_from(buckets_done).unwrap_or(i32::MAX),
+        buckets_total: known.buckets,
+        events_per_second: if is_reading { per_second(events, ms) } else { 0.0 },
+        remaining_ms,
+        start_time: Some(timestamp::to_proto(known.started_at)),
+        ready_time: known.ready_at.map(timestamp::to_proto),
+        failure_code: known.failure.as_ref().map(|(code, _)| code.clone()).unwrap_or_default(),
+        failure: known.failure.as_ref().map(|(_, text)| text.clone()).unwrap_or_default(),
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn per_second(events: i64, ms: i64) -> f64 {
+    events as f64 * 1_000.0 / ms.max(1) as f64
+}
+
+const fn source_of(source: Source) -> RebuildSource {
+    match source {
+        Source::EventStore => RebuildSource::EventStore,
+        Source::Kafka => RebuildSource::Kafka,
+    }
+}
+
+const fn phase_of(phase: Phase) -> RebuildPhase {
+    match phase {
+        Phase::Waiting => RebuildPhase::Waiting,
+        Phase::Scanning => RebuildPhase::Scanning,
+        Phase::Indexing => RebuildPhase::Indexing,
+        Phase::CatchingUp => RebuildPhase::CatchingUp,
+        Phase::Done => RebuildPhase::Done,
+        Phase::Failed => RebuildPhase::Failed,
+    }
+}

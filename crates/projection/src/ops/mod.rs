@@ -1,0 +1,172 @@
+//! `idempo.ops.v1.ProjectionService`: what people see of a projection's generations, and what they do to them.
+//!
+//! Every process of the projection serves it. It works through the database alone: what is asked for is stored there in one transaction with its
+//! audit entry, and whoever follows the generations or has the turn heeds it. A mutation that is refused leaves an audit entry as well, but for
+//! one that names no projection of ours: it is logged.
+
+mod audit;
+mod messages;
+mod reads;
+mod wishes;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use idempo_clock::SharedClock;
+use idempo_kafka::TopicEnds;
+use idempo_pg::{Client, Pool};
+use idempo_proto::ops::v1 as message;
+use idempo_proto::ops::v1::projection_service_server::ProjectionService;
+use idempo_rpc::{refusal, status};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use tonic::{Request, Response, Status};
+
+use crate::generations::{Generation, Generations, Known, Layout};
+use crate::postgres::Tables;
+use crate::projector::Projector;
+use crate::rebuild::Unusable;
+
+/// For how long what the brokers said of the ends of the partitions is answered without asking them again.
+const ENDS_FRESH: Duration = Duration::from_secs(1);
+/// How long they are waited for. Later, what they said last is answered.
+const ENDS_WAIT: Duration = Duration::from_secs(2);
+
+/// The service, for one projection.
+pub struct Operations {
+    /// The domain of the service's errors.
+    domain: &'static str,
+    projection: &'static str,
+    logic: &'static str,
+    layout: Layout,
+    has_source: bool,
+    instance: String,
+    control: Pool,
+    clock: SharedClock,
+    ends: TopicEnds,
+    heard_ends: Mutex<Option<(Instant, Vec<i64>)>>,
+    bell: Arc<Notify>,
+}
+
+impl Operations {
+    /// The service for the projection `P`, whose errors are of `domain`. `instance` is this process; `has_source` says whether it can read the
+    /// event store.
+    ///
+    /// # Errors
+    /// Where the settings of the brokers or the database are unusable.
+    pub fn new<P: Projector, T: Tables<Writes = P::Writes> + Clone>(
+        domain: &'static str,
+        layout: Layout,
+        (instance, has_source): (String, bool),
+        generations: &Generations<T>,
+        clock: SharedClock,
+    ) -> Result<Self, Unusable> {
+        let options = &layout.options;
+        let ends = TopicEnds::new(&options.kafka, &options.topic, options.partitions)?;
+        let control = layout.control()?;
+        let (heard_ends, bell) = (Mutex::new(None), generations.bell());
+        Ok(Self { domain, projection: P::NAME, logic: P::LOGIC, layout, has_source, instance, control, clock, ends, heard_ends, bell })
+    }
+
+    fn resource(&self) -> String {
+        format!("projections/{}", self.projection)
+    }
+
+    fn generation_name(&self, number: i32) -> String {
+        format!("{}/generations/{number}", self.resource())
+    }
+
+    /// Whether this is the projection's name: `projections/{projection}`.
+    fn check_name(&self, name: &str) -> Result<(), Status> {
+        let [projection] = idempo_rpc::name::parse("projections/{projection}", name).unwrap_or_default();
+        if projection == self.projection { Ok(()) } else { Err(self.no_projection(name)) }
+    }
+
+    /// The number of a generation of this projection: `projections/{projection}/generations/{generation}`.
+    fn number_of(&self, name: &str) -> Result<i32, Status> {
+        let Some([projection, generation]) = idempo_rpc::name::parse("projections/{projection}/generations/{generation}", name) else {
+            return Err(self.no_projection(name));
+        };
+        if projection != self.projection {
+            return Err(self.no_projection(name));
+        }
+        // Only the form that we give out: `+7` and `007` parse too.
+        let number = generation.parse::<i32>().ok().filter(|number| *number > 0 && number.to_string() == generation);
+        number.ok_or_else(|| self.no_generation(name))
+    }
+
+    fn no_projection(&self, name: &str) -> Status {
+        refusal::not_found(self.domain, "PROJECTION_NOT_FOUND", "projection", name).metadata("projections", self.projection).into_status()
+    }
+
+    fn no_generation(&self, name: &str) -> Status {
+        refusal::not_found(self.domain, "GENERATION_NOT_FOUND", "generation", name).into_status()
+    }
+
+    async fn client(&self) -> Result<Client, Status> {
+        self.control.get().await.map_err(|error| self.failed(&error))
+    }
+
+    async fn known(&self) -> Result<Known, Status> {
+        let known = Known::read(&self.control, self.projection).await.map_err(|error| self.failed(&error))?;
+        known.ok_or_else(|| self.no_projection(&self.resource()))
+    }
+
+    fn generation<'a>(&self, known: &'a Known, number: i32) -> Result<&'a Generation, Status> {
+        known.generation(number).ok_or_else(|| self.no_generation(&self.generation_name(number)))
+    }
+
+    /// The answer where the database has failed.
+    fn failed(&self, error: &idempo_pg::Error) -> Status {
+        status::of_error(error, self.domain)
+    }
+
+    /// The answer where a statement has failed.
+    fn failed_statement(&self, error: tokio_postgres::Error) -> Status {
+        self.failed(&error.into())
+    }
+
+    /// Where the partitions end, as the brokers said lately; none where they never did.
+    async fn topic_ends(&self) -> Vec<i64> {
+        let heard = || self.heard_ends.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((at, ends)) = heard()
+            && at.elapsed() < ENDS_FRESH
+        {
+            return ends;
+        }
+        if let Ok(Ok(found)) = timeout(ENDS_WAIT, self.ends.watermarks()).await {
+            let ends: Vec<i64> = found.into_iter().map(|(_, high)| high).collect();
+            *self.heard_ends.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), ends));
+        }
+        heard().map(|(_, ends)| ends).unwrap_or_default()
+    }
+}
+
+/// Declares each RPC as the method of [`Operations`] with its name.
+macro_rules! rpcs {
+    ($($rpc:ident = $handler:ident($request:ident) -> $response:ident;)+) => {
+        #[tonic::async_trait]
+        impl ProjectionService for Operations {
+            $(async fn $rpc(&self, request: Request<message::$request>) -> Result<Response<message::$response>, Status> {
+                self.$handler(request).await.map(Response::new)
+            })+
+        }
+    };
+}
+
+rpcs! {
+    list_projections = list(ListProjectionsRequest) -> ListProjectionsResponse;
+    get_projection = read(GetProjectionRequest) -> GetProjectionResponse;
+    list_generations = list_all(ListGenerationsRequest) -> ListGenerationsResponse;
+    get_generation = read_generation(GetGenerationRequest) -> GetGenerationResponse;
+    start_rebuild = start(StartRebuildRequest) -> StartRebuildResponse;
+    cancel_rebuild = cancel(CancelRebuildRequest) -> CancelRebuildResponse;
+    verify_generation = verify(VerifyGenerationRequest) -> VerifyGenerationResponse;
+    get_verification = read_verification(GetVerificationRequest) -> GetVerificationResponse;
+    switch_generation = switch(SwitchGenerationRequest) -> SwitchGenerationResponse;
+    roll_back_generation = roll_back(RollBackGenerationRequest) -> RollBackGenerationResponse;
+    drop_generation = drop(DropGenerationRequest) -> DropGenerationResponse;
+    pause_projection = pause(PauseProjectionRequest) -> PauseProjectionResponse;
+    resume_projection = resume(ResumeProjectionRequest) -> ResumeProjectionResponse;
+    list_projection_audit_entries = list_audit(ListProjectionAuditEntriesRequest) -> ListProjectionAuditEntriesResponse;
+}

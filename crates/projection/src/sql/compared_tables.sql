@@ -1,0 +1,1 @@
+SELECT c.tab, c.keys FROM compared_tables() AS c

@@ -1,0 +1,1 @@
+SELECT finish_tables($1, $2, $3)

@@ -1,0 +1,1 @@
+DELETE FROM turn WHERE projection = $1 AND holder = $2

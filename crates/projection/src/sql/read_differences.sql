@@ -1,0 +1,1 @@
+SELECT v.differences FROM verification AS v WHERE v.projection = $1 AND v.generation = $2

@@ -1,0 +1,1 @@
+DELETE FROM hold WHERE projection = $1 AND generation = ANY ($2::integer[])

@@ -1,0 +1,1 @@
+SELECT remove_generation($1, $2)
