@@ -15,6 +15,8 @@ mod good;
 #[cfg(test)]
 mod items;
 #[cfg(test)]
+mod live;
+#[cfg(test)]
 mod money;
 #[cfg(test)]
 mod rest;

@@ -4,6 +4,7 @@
 mod audit;
 mod exits;
 mod following;
+mod quarantine;
 mod transcripts;
 mod world;
 
@@ -37,6 +38,7 @@ fn main() -> anyhow::Result<ExitCode> {
         following::colour_is_where_it_is_wanted_and_nowhere_else,
         following::whoever_is_asked_at_a_terminal_decides,
         following::top_shows_what_moves_until_it_is_left,
+        quarantine::a_refused_row_is_seen_and_sent_again,
         audit::it_is_green_while_players_play,
         audit::one_damaged_row_of_each_kind_is_named,
     ];
