@@ -14,7 +14,7 @@ use regex_lite::Regex;
 use crate::world::World;
 
 /// How many masks there are.
-const MASK_COUNT: usize = 12;
+const MASK_COUNT: usize = 13;
 
 /// What differs from run to run, and what stands for it.
 static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
@@ -29,6 +29,8 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r#"/\S+\.toml"#, "(file)"),
         // Two outboxes are relayed side by side: which of their events comes first into a partition is chance, and who relays which.
         (r#"@\d+|offset"?:? \d+|goes on at \d+"#, "(offset)"),
+        // A time takes more or fewer bytes.
+        (r"bytes +\d+", "bytes (number)"),
         (r"holds \d of 2 outboxes", "(held)"),
         (r"PostgreSQL \d+\.\d+.*", "PostgreSQL (version)"),
         (r"[ \t]+", " "),

@@ -56,12 +56,7 @@ const LAYERS: [Layer; 17] = [
         uses: &["base", "telemetry", "mechanism", "crates/runtime"],
         tests_use: &["devstack"],
     },
-    Layer {
-        name: "edge",
-        folders: &["gateway"],
-        uses: &["base", "telemetry", "mechanism", "crates/runtime"],
-        tests_use: &["devstack"],
-    },
+    Layer { name: "edge", folders: &["gateway"], uses: &["base", "telemetry", "mechanism", "crates/runtime"], tests_use: &["devstack"] },
     Layer { name: "devstack", folders: &["crates/devstack"], uses: &["base", "mechanism"], tests_use: &[] },
     // What judges the platform shares its protos and none of its code.
     Layer { name: "checker", folders: &["checker"], uses: &["proto"], tests_use: &[] },
