@@ -76,7 +76,8 @@ impl From<Failure> for Ended {
     }
 }
 
-/// Reads pages until `stop`, waiting less and less where rows come and more and more where none do.
+/// Reads pages until `stop`, waiting less and less where rows come and more and more where none do; and never less than the last look took, so that
+/// a machine without room gets more rows for each look instead of more looks.
 pub(crate) async fn read_pages(
     mut reader: Reader,
     pages: mpsc::Sender<Page>,
@@ -88,10 +89,11 @@ pub(crate) async fn read_pages(
     while !stop.is_cancelled() {
         let began = Instant::now();
         let page = reader.next().await?;
+        let looked = began.elapsed();
         let rows = page.as_ref().map_or(0, |page| page.rows.len());
         if rows > 0 {
             fail::fail_point!(crate::failpoint::RELAY_PAGE_READ);
-            metrics.storage("read_page", began.elapsed());
+            metrics.storage("read_page", looked);
             pause = PAUSE_MIN;
         }
         if let Some(page) = page
@@ -104,7 +106,7 @@ pub(crate) async fn read_pages(
         }
         tokio::select! {
             () = bell.notified() => pause = PAUSE_MIN,
-            () = tokio::time::sleep(pause) => if rows == 0 { pause = (pause * 2).min(PAUSE_MAX) },
+            () = tokio::time::sleep(pause.max(looked)) => if rows == 0 { pause = (pause * 2).min(PAUSE_MAX) },
             () = stop.cancelled() => {}
         }
     }
