@@ -35,6 +35,8 @@ const CHANNELS: usize = 4;
 const WARM_UP_SECONDS: u32 = 3;
 /// How long one call may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The pause between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// The topic that inventories' events go to.
 const TOPIC: &str = "economy-events";
 /// Its partitions.
@@ -51,7 +53,7 @@ pub(crate) async fn run(size: Size, report: &mut Report) -> anyhow::Result<()> {
     for round in 1..=size.rounds {
         let client = Arc::new(Client::connect(&running).await?);
         client.create_type(round).await?;
-        let before = Counts::of(&servers).await?;
+        let before = Counts::at_rest(&servers).await?;
         // Up to the first command that counts nothing is watched: the peak of a start is not that of the load.
         let commands = size.rate * (size.seconds + WARM_UP_SECONDS);
         let pids: Vec<(&str, u32)> = running.services().filter_map(|(name, service)| Some((name, service.pid()?))).collect();
@@ -92,6 +94,19 @@ impl Counts {
         let kafka = idempo_kafka::Config { brokers: servers.kafka_brokers().to_owned(), ..idempo_kafka::Config::default() };
         let records = watermarks(&kafka, TOPIC, PARTITIONS).await?.iter().map(|(_, high)| high).sum();
         Ok(Self { events: events.try_get(0)?, granted: events.try_get(1)?, records, items: rows.try_get(0)?, history: rows.try_get(1)? })
+    }
+
+    /// The same once every event of the store is on the topic.
+    async fn at_rest(servers: &Servers) -> anyhow::Result<Self> {
+        let began = Instant::now();
+        loop {
+            let counts = Self::of(servers).await?;
+            if counts.records >= counts.events {
+                return Ok(counts);
+            }
+            ensure!(began.elapsed() < PATIENCE, "{} records of {} events after {PATIENCE:?}", counts.records, counts.events);
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
     }
 
     /// Each command has one event, one record, one item and one line of history.

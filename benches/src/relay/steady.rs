@@ -12,6 +12,7 @@ use super::listener::{Heard, Listener};
 use super::place::Place;
 use super::rows::{Headers, KEYS, Rows};
 use super::writers::{Offered, RATE_MAX, Written, write};
+use crate::database::settle;
 use crate::latency::Latencies;
 use crate::report::{Bar, Cost, Measured, Report};
 use crate::usage::Watch;
@@ -53,12 +54,13 @@ pub(crate) async fn run(size: Size, report: &mut Report) -> anyhow::Result<()> {
         report.add(round, Measured::new(format!("{name}, p99"), floor.ms(0.99), "ms"));
         report.distribution(format!("{name}, µs, round {round}"), &floor);
 
+        // The search goes last but one: a disk that is busy with what it left would be measured otherwise.
         let mut run = Run::new(&place, &rows);
-        let sustained = run.search().await?;
-        report.add(round, Measured::new("sustained: written and sent at once, transactions of 10", sustained, "events/s"));
         let bars = Bars { p50_ms: Some(3.0), p99_ms: Some(8.0) };
         run.measure(SINGLE, "1,000/s", bars, size, round, report).await?;
         run.measure(TENS, "5,000/s in transactions of 10", Bars::default(), size, round, report).await?;
+        let sustained = run.search().await?;
+        report.add(round, Measured::new("sustained: written and sent at once, transactions of 10", sustained, "events/s"));
         let (half, bars) = (Offered { per_second: Some(half(sustained)), ..TENS }, Bars { p50_ms: None, p99_ms: Some(20.0) });
         run.measure(half, "half of the sustained rate", bars, size, round, report).await?;
     }
@@ -148,6 +150,7 @@ impl<'a> Run<'a> {
     pub(super) async fn load(&mut self, load: Offered, seconds: u32, settings: &[(&str, String)]) -> anyhow::Result<(Spreads, Cost)> {
         let offered = Offered { seconds: seconds + WARM_UP_SECONDS, ..load };
         let (from, to) = self.numbers(offered.rows_max());
+        settle(&self.place.client).await?;
         let mut relay = self.place.relay(settings).await?;
         let listener = Listener::start(self.place, &self.place.topic(), self.rows, from, to)?;
         let watch = Watch::begin(relay.pid(), self.place.postgres)?;

@@ -27,9 +27,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 const FIXED_PORT: u16 = 54_392;
 /// The identity of a local cluster: 16 bytes in base64url, the same each time, so that a kept folder fits.
 const CLUSTER_ID: &str = "aWRlbXBvLWxvY2FsLTAwMQ";
-/// Memory for the heap of one broker, and of one of three; the three share a small machine and live for minutes, so they are not compiled twice.
+/// Memory for the heap of one broker, and of one of three.
 const HEAP_ALONE: &[&str] = &["-Xms256m", "-Xmx512m"];
-const HEAP_OF_THREE: &[&str] = &["-Xms128m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+const HEAP_OF_THREE: &[&str] = &["-Xms128m", "-Xmx256m"];
+/// Brokers here live for minutes, on a small machine that they share: the optimising compiler alone would take a quarter of a core of it all that time.
+const FRUGAL: [&str; 2] = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
 
 /// What a broker writes to its log.
 const LOGGING: &str = "status = error
@@ -209,6 +211,7 @@ impl<'a> Toolbox<'a> {
         let launch = Launch { log: Some(folder.join("kafka.log")), user: self.home.user.clone(), ..Launch::new(name, &self.java, folder) };
         launch
             .arguments(heap)
+            .arguments(FRUGAL)
             .arguments(["-Djava.awt.headless=true", "-XX:+PerfDisableSharedMem"])
             .arguments([format!("-Dlog4j2.configurationFile={}", self.logging.display())])
             .arguments(["-cp".to_owned(), format!("{}/*", self.libraries.display()), class.to_owned()])
