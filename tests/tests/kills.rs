@@ -6,6 +6,7 @@
 
 mod dice;
 mod load;
+mod rebuild;
 mod stops;
 mod verdict;
 
@@ -21,6 +22,7 @@ use idempo_tests::World;
 use crate::takeovers::holder;
 use dice::Dice;
 use load::Load;
+pub(crate) use rebuild::a_rebuild_is_killed_at_every_point;
 use stops::Fate;
 
 /// The variable that tells a process where to kill itself.
