@@ -97,6 +97,7 @@ impl Config {
     /// The setting that can't be used.
     pub fn validate(&self) -> Result<(), Invalid> {
         self.grpc.validate().map_err(|error| Invalid::new("grpc", error))?;
+        self.producer.validate().map_err(|(setting, reason)| Invalid::new(format!("producer.{setting}"), reason))?;
         if !(16..=PAGE_ROWS_MAX).contains(&self.page_rows_max) {
             return Err(Invalid::new("page_rows_max", "must be 16 to 65536"));
         }

@@ -18,6 +18,9 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 /// How long a look for the brokers waits for an answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The most connections to a broker.
+const CONNECTIONS_MAX: u32 = 8;
+
 /// How a producer batches, and how much it holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,14 +29,17 @@ pub struct ProducerConfig {
     pub linger_us: u32,
     /// The most bytes of one request for one partition.
     pub batch_bytes: u32,
-    /// The most records that are not yet acknowledged.
+    /// The most records that are not yet acknowledged; each connection has an equal part of it.
     pub queue_records_max: u32,
-    /// The most bytes that are not yet acknowledged, in KiB.
+    /// The most bytes that are not yet acknowledged, in KiB; each connection has an equal part of it.
     pub queue_kib_max: u32,
     /// The most records of one request for one partition.
     pub batch_records_max: u32,
     /// How requests are compressed: `none`, `lz4` or `zstd`.
     pub compression: String,
+    /// Connections to each broker, 1 to 8, each for its own part of the partitions. On one of them five requests are under way at most, each for one
+    /// partition: where few records come for each of many partitions, that is what bounds their rate and makes them wait.
+    pub connections: u32,
 }
 
 impl Default for ProducerConfig {
@@ -45,7 +51,21 @@ impl Default for ProducerConfig {
             queue_records_max: 65_536,
             queue_kib_max: 65_536,
             compression: "lz4".to_owned(),
+            connections: 3,
         }
+    }
+}
+
+impl ProducerConfig {
+    /// Checks what the types can't say.
+    ///
+    /// # Errors
+    /// The setting that can't be used, and why.
+    pub const fn validate(&self) -> Result<(), (&'static str, &'static str)> {
+        if self.connections < 1 || self.connections > CONNECTIONS_MAX {
+            return Err(("connections", "must be 1 to 8"));
+        }
+        Ok(())
     }
 }
 
@@ -95,7 +115,7 @@ pub enum Delivery {
 pub(crate) type OnDelivery = dyn Fn(usize, Delivery) + Send + Sync;
 
 pub(crate) struct Context {
-    on_delivery: Box<OnDelivery>,
+    on_delivery: Arc<OnDelivery>,
     brokers_down: AtomicBool,
 }
 
@@ -140,8 +160,16 @@ impl ProducerContext for Context {
 /// Nothing times out: a record waits until the broker takes it, however long that is. What can't be sent at all is fatal for the producer, so
 /// that nothing behind it passes. One with transactions ([`Producer::start_transactional`]) is different in both: a transaction in which a
 /// record fails or is too late can't be committed.
+///
+/// It is made of clients, each with a connection of its own to each broker. A partition has one of them for as long as the producer lives, so what is
+/// true of one client for each of its partitions is true of the producer; between partitions nothing is promised either way.
 pub struct Producer {
-    pub(crate) inner: Arc<BaseProducer<Context>>,
+    clients: Vec<Client>,
+}
+
+/// One of a producer's clients, with its thread.
+struct Client {
+    inner: Arc<BaseProducer<Context>>,
     ending: Arc<AtomicBool>,
 }
 
@@ -151,24 +179,10 @@ impl std::fmt::Debug for Producer {
     }
 }
 
-impl Producer {
-    /// Starts the client and the thread on which `on_delivery` is called.
-    ///
-    /// # Errors
-    /// [`Error::Configuration`], [`Error::ForbiddenProperty`], [`Error::Thread`].
-    pub fn start(
-        kafka: &Config,
-        config: &ProducerConfig,
-        on_delivery: impl Fn(usize, Delivery) + Send + Sync + 'static,
-    ) -> Result<Self, Error> {
-        let mut client = client_config(kafka, config)?;
-        client.set("enable.gapless.guarantee", "true").set("message.timeout.ms", "0");
-        Self::start_with(&client, Box::new(on_delivery))
-    }
-
-    pub(crate) fn start_with(client: &ClientConfig, on_delivery: Box<OnDelivery>) -> Result<Self, Error> {
+impl Client {
+    fn start(config: &ClientConfig, on_delivery: Arc<OnDelivery>) -> Result<Self, Error> {
         let context = Context { on_delivery, brokers_down: AtomicBool::new(false) };
-        let inner = BaseProducer::from_config_and_context(client, context)
+        let inner = BaseProducer::from_config_and_context(config, context)
             .map_err(|source| Error::Configuration { context: "creating a producer", source })?;
         let inner = Arc::new(inner);
         let ending = Arc::new(AtomicBool::new(false));
@@ -182,6 +196,55 @@ impl Producer {
             })
             .map_err(Error::Thread)?;
         Ok(Self { inner, ending })
+    }
+
+    fn brokers_down(&self) -> bool {
+        self.inner.client().context().brokers_down.load(Ordering::Acquire)
+    }
+
+    fn purge(&self) {
+        self.inner.purge(PurgeConfig::default().queue().inflight());
+    }
+}
+
+impl Drop for Client {
+    /// Throws away what is not acknowledged. The thread tells of it, then ends by itself.
+    fn drop(&mut self) {
+        self.purge();
+        self.ending.store(true, Ordering::Release);
+    }
+}
+
+impl Producer {
+    /// Starts the clients, and the threads on which `on_delivery` is called.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`], [`Error::ForbiddenProperty`], [`Error::Thread`].
+    pub fn start(
+        kafka: &Config,
+        config: &ProducerConfig,
+        on_delivery: impl Fn(usize, Delivery) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let connections = config.connections.clamp(1, CONNECTIONS_MAX);
+        let mut client = client_config(kafka, config, connections)?;
+        client.set("enable.gapless.guarantee", "true").set("message.timeout.ms", "0");
+        Self::start_with(&client, connections, Arc::new(on_delivery))
+    }
+
+    pub(crate) fn start_with(client: &ClientConfig, connections: u32, on_delivery: Arc<OnDelivery>) -> Result<Self, Error> {
+        let clients = (0..connections).map(|_| Client::start(client, Arc::clone(&on_delivery)));
+        Ok(Self { clients: clients.collect::<Result<_, _>>()? })
+    }
+
+    /// The client of a partition.
+    fn client(&self, partition: i32) -> Option<&Client> {
+        let place = usize::try_from(partition).unwrap_or(0).checked_rem(self.clients.len())?;
+        self.clients.get(place)
+    }
+
+    /// The one client of a producer with transactions.
+    pub(crate) fn only(&self) -> Result<&BaseProducer<Context>, KafkaError> {
+        self.clients.first().map(|client| &*client.inner).ok_or(KafkaError::Canceled)
     }
 
     /// Takes a record over for sending; what becomes of it is told with `number`. Never blocks.
@@ -198,7 +261,10 @@ impl Producer {
             }
             message = message.headers(headers);
         }
-        let Err((source, _)) = self.inner.send(message) else { return Ok(()) };
+        let client = self
+            .client(record.partition)
+            .ok_or_else(|| SendError::Fatal(Error::Fatal { context: "sending", source: KafkaError::Canceled }))?;
+        let Err((source, _)) = client.inner.send(message) else { return Ok(()) };
         match source.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => Err(SendError::Full),
             Some(code) => match Refusal::of(code) {
@@ -212,42 +278,37 @@ impl Producer {
     /// Throws away everything that is not yet acknowledged. Each record is told of as [`Delivery::Purged`]; those that were under way may reach
     /// the broker all the same.
     pub fn purge(&self) {
-        self.inner.purge(PurgeConfig::default().queue().inflight());
+        self.clients.iter().for_each(Client::purge);
     }
 
     /// Records that are not yet acknowledged or told of.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        usize::try_from(self.inner.in_flight_count()).unwrap_or(0)
+        self.clients.iter().map(|client| usize::try_from(client.inner.in_flight_count()).unwrap_or(0)).sum()
     }
 
-    /// Whether the last that was heard is that every broker is away.
+    /// Whether the last that was heard on any connection is that every broker is away.
     #[must_use]
     pub fn brokers_down(&self) -> bool {
-        self.inner.client().context().brokers_down.load(Ordering::Acquire)
+        self.clients.iter().any(Client::brokers_down)
     }
 
-    /// Asks the brokers for a sign of life, and remembers that there was one. Blocks for up to two seconds: call it where blocking is allowed.
+    /// Asks the brokers for a sign of life, and remembers that there was one. Blocks for up to two seconds for each connection: call it where blocking
+    /// is allowed.
     #[must_use]
     pub fn probe_blocking(&self) -> bool {
-        let alive = self.inner.client().fetch_metadata(None, PROBE_TIMEOUT).is_ok();
-        if alive {
-            self.inner.client().context().brokers_down.store(false, Ordering::Release);
-        }
-        alive
+        self.clients.iter().all(|client| {
+            let alive = client.inner.client().fetch_metadata(None, PROBE_TIMEOUT).is_ok();
+            if alive {
+                client.inner.client().context().brokers_down.store(false, Ordering::Release);
+            }
+            alive
+        })
     }
 }
 
-impl Drop for Producer {
-    /// Throws away what is not acknowledged. The thread tells of it, then ends by itself.
-    fn drop(&mut self) {
-        self.purge();
-        self.ending.store(true, Ordering::Release);
-    }
-}
-
-/// What every producer has in common.
-pub(crate) fn client_config(kafka: &Config, config: &ProducerConfig) -> Result<ClientConfig, Error> {
+/// What every client of a producer has in common; `connections` of them share its queue.
+pub(crate) fn client_config(kafka: &Config, config: &ProducerConfig, connections: u32) -> Result<ClientConfig, Error> {
     let mut client = kafka.client()?;
     let linger_us = config.linger_us;
     client
@@ -257,8 +318,8 @@ pub(crate) fn client_config(kafka: &Config, config: &ProducerConfig) -> Result<C
         .set("linger.ms", format!("{}.{:03}", linger_us / 1_000, linger_us % 1_000))
         .set("batch.size", config.batch_bytes.to_string())
         .set("batch.num.messages", config.batch_records_max.to_string())
-        .set("queue.buffering.max.messages", config.queue_records_max.to_string())
-        .set("queue.buffering.max.kbytes", config.queue_kib_max.to_string())
+        .set("queue.buffering.max.messages", config.queue_records_max.div_ceil(connections).to_string())
+        .set("queue.buffering.max.kbytes", config.queue_kib_max.div_ceil(connections).to_string())
         .set("retry.backoff.ms", "50")
         .set("retry.backoff.max.ms", "500")
         .set("compression.codec", &config.compression);

@@ -1,5 +1,6 @@
 //! Sending in transactions: for a reader of what is committed, all records of a transaction are there, or none.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -57,12 +58,12 @@ impl Producer {
         id: &str,
         on_delivery: impl Fn(usize, Delivery) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let mut client = client_config(kafka, config)?;
+        let mut client = client_config(kafka, config, 1)?;
         client
             .set("transactional.id", id)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
             .set("message.timeout.ms", MESSAGE_TIMEOUT_MS);
-        Self::start_with(&client, Box::new(on_delivery))
+        Self::start_with(&client, 1, Arc::new(on_delivery))
     }
 
     /// Fences every producer of the same name that began before, and waits until what it left open is settled: committed, if that was its last
@@ -71,7 +72,7 @@ impl Producer {
     /// # Errors
     /// [`TransactionError`]; after [`TransactionError::Retry`], as when `timeout` is over, it may be called again.
     pub fn init_transactions_blocking(&self, timeout: Duration) -> Result<(), TransactionError> {
-        self.inner.init_transactions(timeout).map_err(TransactionError::of)
+        self.only().and_then(|client| client.init_transactions(timeout)).map_err(TransactionError::of)
     }
 
     /// Begins a transaction: what is sent from now on belongs to it. Does not wait for the broker.
@@ -79,7 +80,7 @@ impl Producer {
     /// # Errors
     /// [`TransactionError`].
     pub fn begin_transaction(&self) -> Result<(), TransactionError> {
-        self.inner.begin_transaction().map_err(TransactionError::of)
+        self.only().and_then(|client| client.begin_transaction()).map_err(TransactionError::of)
     }
 
     /// Commits the transaction. It is called when everything in it is acknowledged.
@@ -88,7 +89,7 @@ impl Producer {
     /// [`TransactionError`]; after [`TransactionError::Retry`], as when `timeout` is over, it is to be called again: nothing else tells whether
     /// the transaction is committed, but for a successor that reads what is there.
     pub fn commit_blocking(&self, timeout: Duration) -> Result<(), TransactionError> {
-        self.inner.commit_transaction(timeout).map_err(TransactionError::of)
+        self.only().and_then(|client| client.commit_transaction(timeout)).map_err(TransactionError::of)
     }
 
     /// Aborts the transaction. What was not acknowledged is thrown away and told of as [`Delivery::Purged`].
@@ -97,6 +98,6 @@ impl Producer {
     /// [`TransactionError`].
     pub fn abort_blocking(&self, timeout: Duration) -> Result<(), TransactionError> {
         self.purge();
-        self.inner.abort_transaction(timeout).map_err(TransactionError::of)
+        self.only().and_then(|client| client.abort_transaction(timeout)).map_err(TransactionError::of)
     }
 }

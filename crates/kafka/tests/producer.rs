@@ -56,10 +56,10 @@ async fn a_partition_that_does_not_exist_is_refused() {
 async fn a_full_queue_says_so_and_a_purge_tells_of_every_record() {
     // Nobody listens there: records stay in the queue.
     let nowhere = Config { brokers: "127.0.0.1:1".to_owned(), ..Config::default() };
-    let (producer, told) = start(&nowhere, &ProducerConfig { queue_records_max: 100, ..ProducerConfig::default() });
+    let (producer, told) = start(&nowhere, &ProducerConfig { queue_records_max: 300, ..ProducerConfig::default() });
     let record = Outgoing { topic: "nowhere", partition: 0, key: b"k", value: b"v", headers: &[] };
     let taken = (0..1_000).find(|number| matches!(producer.send(&record, *number), Err(SendError::Full))).expect("the queue has a limit");
-    assert_eq!(taken, 100);
+    assert_eq!(taken, 100, "the part of one connection");
     testing::eventually(LIMIT, "the brokers are known to be away", async || producer.brokers_down()).await;
     producer.purge();
     testing::eventually(LIMIT, "every record is told of", async || told.lock().expect("no panic").len() == taken).await;
