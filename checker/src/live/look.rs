@@ -122,8 +122,7 @@ impl Look {
         look.await_what_is_there([&wallet, &inventory], &inventory, &view, patience).await?;
         look.cursors = vec![wallet.cursor().await?, inventory.cursor().await?];
         look.view = view.view().await?;
-        look.topics = dump(&sources.brokers, &sources.topics).await?;
-        look.beginnings = kafka::beginnings(&sources.brokers, &sources.topics).await?;
+        (look.topics, look.beginnings) = topics(sources).await?;
         let (wallet_store, tables, sums) = wallet.wallet().await?;
         look.stores = vec![wallet_store, inventory.store().await?];
         (look.wallet_tables, look.wallet_sums) = (tables, sums);
@@ -162,6 +161,27 @@ impl Look {
             tokio::time::sleep(LOOK_PAUSE).await;
         }
     }
+}
+
+/// Every topic, all read at once, and where logs begin that have lost their beginning: asked after the topic was read, so that none is missed that it lost
+/// before.
+async fn topics(sources: &Sources) -> Result<(Vec<Topic>, HashMap<(String, i32), i64>), Error> {
+    let read = |name: &String| {
+        let (brokers, names) = (sources.brokers.clone(), vec![name.clone()]);
+        tokio::spawn(async move {
+            let topics = dump(&brokers, &names).await?;
+            Ok((topics, kafka::beginnings(&brokers, &names).await?))
+        })
+    };
+    let reading: Vec<_> = sources.topics.iter().map(read).collect();
+    let (mut topics, mut beginnings) = (Vec::new(), HashMap::new());
+    for (reading, name) in reading.into_iter().zip(&sources.topics) {
+        let read: Result<_, Error> = reading.await.unwrap_or_else(|_| Err(Error::Late(format!("reading {name}"))));
+        let (found, begins) = read?;
+        topics.extend(found);
+        beginnings.extend(begins);
+    }
+    Ok((topics, beginnings))
 }
 
 #[cfg(test)]
