@@ -34,6 +34,9 @@ use crate::view::View;
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Connections that a process has for looking after generations, beside those of the generations themselves.
 const CONTROL_CONNECTIONS_MAX: u32 = 8;
+/// Connections over which a generation is written, and asked how far it is: large batches, one shared commit, one look, and one to spare. Readers have
+/// their own, or commits would stand behind those who wait for them.
+const WRITERS_MAX: u32 = 7;
 
 /// Where a projection's generations are, and what they are read from.
 #[derive(Debug, Clone)]
@@ -50,6 +53,12 @@ impl Layout {
     pub fn database_of(&self, projection: &str, generation: i32) -> idempo_pg::Config {
         let search_path = Some(format!("{projection}_g{generation}, projection"));
         idempo_pg::Config { search_path, ..self.database.clone() }
+    }
+
+    /// The same for whoever writes them.
+    fn writers_of(&self, projection: &str, generation: i32) -> idempo_pg::Config {
+        let application_name = format!("{}-writer", self.database.application_name);
+        idempo_pg::Config { application_name, max_connections: WRITERS_MAX, ..self.database_of(projection, generation) }
     }
 
     /// A pool for what is noted of generations.
@@ -204,8 +213,9 @@ impl<T: Tables + Clone> Generations<T> {
     ) -> Option<Followed<T>> {
         let number = generation.number;
         let pool = Pool::open(&self.layout.database_of(P::NAME, number)).ok()?;
+        let writers = Pool::open(&self.layout.writers_of(P::NAME, number)).ok()?;
         let scope = Scope { generation: number, topic: self.layout.options.topic.clone() };
-        let store = Arc::new(PostgresStore::new::<P>(pool.clone(), scope, self.tables.clone()));
+        let store = Arc::new(PostgresStore::new::<P>(writers, scope, self.tables.clone()));
         if let Err(error) = store.claim::<P>().await {
             tracing::debug!(generation = number, error = chain(&error), "the generation can't be claimed now");
             return None;
