@@ -77,6 +77,14 @@ async fn a_generation_rebuilt_while_events_come_equals_the_live_one_and_readers_
     assert_eq!(verdict.state(), VerificationState::Equal, "{verdict:?}");
     assert!(verdict.rows > 100 && verdict.buckets_different == 0, "{verdict:?}");
 
+    let other = SwitchGenerationRequest { live_generation: 9, ..switch(2, false) };
+    let refused = stage.ops.switch_generation(said(other)).await.expect_err("another one is live");
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "LIVE_GENERATION_MISMATCH"));
+    stage.damage("UPDATE projection.checkpoint SET stopped_code = 'TEST' WHERE generation = 2 AND partition = 0").await;
+    let refused = stage.ops.switch_generation(said(switch(2, false))).await.expect_err("a partition of it has stopped");
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "GENERATION_LAGGING"));
+    stage.damage("UPDATE projection.checkpoint SET stopped_code = NULL WHERE generation = 2").await;
+
     let readers = Readers::start(&stage);
     stage.ops.switch_generation(said(switch(2, false))).await.expect("it is switched to");
     eventually(LIMIT, "reads are answered from generation 2", async || stage.read_generation().await == 2).await;
@@ -107,6 +115,8 @@ async fn a_generation_rebuilt_while_events_come_equals_the_live_one_and_readers_
             ("rebuild", "DONE"),
             ("switch", "GENERATION_UNVERIFIED"),
             ("verify", "DONE"),
+            ("switch", "LIVE_GENERATION_MISMATCH"),
+            ("switch", "GENERATION_LAGGING"),
             ("switch", "DONE"),
             ("roll_back", "DONE"),
             ("switch", "DONE"),
