@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::{audit, doctor, event, outbox, projection, relay, replay, top, trace};
 use crate::exit::EXIT_CODES;
+use crate::failure::Failure;
 use crate::print::{Color, Form, TimeFormat};
 
 /// Operates idempo: relays, outboxes, events, projections, and the invariants that hold them together.
@@ -90,8 +91,24 @@ pub enum Command {
         /// For which shell.
         shell: Shell,
     },
-    /// Prints the man page: `idempo man | man -l -`.
-    Man,
+    /// Prints the man page, or that of a command: `idempo man relay pause | man -l -`.
+    Man {
+        /// Which command.
+        command: Vec<String>,
+    },
+}
+
+/// The part of the tree that these words lead to.
+///
+/// # Errors
+/// [`crate::Exit::NotFound`] with the nearest names.
+pub fn part(words: &[String]) -> Result<clap::Command, Failure> {
+    let mut tree = Arguments::command();
+    tree.build();
+    words.iter().try_fold(tree, |tree, word| {
+        let found = tree.get_subcommands().find(|command| command.get_name() == word).cloned();
+        found.ok_or_else(|| Failure::unknown("command", word, tree.get_subcommands().map(clap::Command::get_name)))
+    })
 }
 
 /// On settings.
@@ -103,8 +120,6 @@ pub enum ConfigCommand {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -141,5 +156,12 @@ mod tests {
         clap_mangen::Man::new(tree.clone()).render(&mut page).expect("a page");
         let page = String::from_utf8(page).expect("UTF-8").replace('\\', "");
         assert!(tree.get_subcommands().all(|command| page.contains(command.get_name())), "{page}");
+    }
+
+    #[test]
+    fn a_part_of_the_tree_is_found_by_its_words() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(part(&words(&["relay", "pause"])).map(|command| command.get_name().to_owned()).ok().as_deref(), Some("pause"));
+        assert!(part(&words(&["relay", "pose"])).is_err_and(|failure| failure.hint.is_some_and(|hint| hint.contains("pause"))));
     }
 }

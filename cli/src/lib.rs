@@ -24,7 +24,7 @@ pub mod topics;
 pub use exit::{EXIT_CODES, Exit};
 pub use failure::{Failure, exit_of};
 
-use std::io::BufWriter;
+use std::io::{BufWriter, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -66,11 +66,16 @@ fn start(arguments: Arguments) -> Result<Exit, Failure> {
     match command {
         // Needs no settings, and must work with wrong ones.
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "idempo", &mut stdout);
+            // It would panic where whoever reads has had enough.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "idempo", &mut script);
+            stdout.write_all(&script)?;
+            stdout.flush()?;
             return Ok(Exit::Done);
         }
-        Command::Man => {
-            clap_mangen::Man::new(Arguments::command()).render(&mut stdout)?;
+        Command::Man { command } => {
+            clap_mangen::Man::new(arguments::part(&command)?).render(&mut stdout)?;
+            stdout.flush()?;
             return Ok(Exit::Done);
         }
         _ => {}
@@ -132,6 +137,6 @@ async fn run(command: Command, context: &Context, printer: &mut Printer<'_>) -> 
         Command::Doctor(command) => commands::doctor::run(&command, context, printer).await,
         Command::Audit(command) => commands::audit::run(&command, context, printer).await,
         Command::Config(ConfigCommand::Show) => commands::config::show(context, printer),
-        Command::Completions { .. } | Command::Man => Ok(Exit::Done),
+        Command::Completions { .. } | Command::Man { .. } => Ok(Exit::Done),
     }
 }

@@ -12,6 +12,9 @@ pub(crate) async fn every_way_to_end_has_its_code(world: &mut World) -> Result<(
     for (code, words, said) in [
         (0, "relay status", ""),
         (0, "--help", ""),
+        (0, "man relay pause", ""),
+        (3, "man relay pose", "did you mean pause?"),
+        (0, "completions fish", ""),
         (0, "relay status -o jsonl | head -c 1", ""),
         (2, "relay stauts", "similar subcommands exist"),
         (2, "relay status --timeout soon", "no length of time"),
@@ -38,6 +41,8 @@ pub(crate) async fn every_way_to_end_has_its_code(world: &mut World) -> Result<(
         // A role that may not connect to this database.
         (7, "IDEMPO_CLI_STORES__WALLET=$FOREIGN idempo event stream --store wallet"),
         (130, "timeout --preserve-status -s INT 1 idempo event tail"),
+        // What can't be written is a failure, and no panic.
+        (0, "{ idempo completions zsh; echo $? >&2; } 2>&1 >/dev/full | grep -qx 1"),
         (2, "IDEMPO_CLI_RELAY=x idempo relay status"),
         (6, "IDEMPO_CLI_KAFKA__BROKERS=127.0.0.1:1 idempo event tail --timeout 20s"),
     ] {
