@@ -41,6 +41,17 @@ fn switch(number: i32, force: bool) -> SwitchGenerationRequest {
     SwitchGenerationRequest { name: generation_name(number), live_generation: 0, force, reason: "a test".to_owned() }
 }
 
+/// A switch to generation 2, which was found equal, is refused while another one is live than the caller knows, and while a partition of it has stopped.
+async fn refused_though_equal(stage: &mut Stage) {
+    let other = SwitchGenerationRequest { live_generation: 9, ..switch(2, false) };
+    let refused = stage.ops.switch_generation(said(other)).await.expect_err("another one is live");
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "LIVE_GENERATION_MISMATCH"));
+    stage.damage("UPDATE projection.checkpoint SET stopped_code = 'TEST' WHERE generation = 2 AND partition = 0").await;
+    let refused = stage.ops.switch_generation(said(switch(2, false))).await.expect_err("a partition of it has stopped");
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "GENERATION_LAGGING"));
+    stage.damage("UPDATE projection.checkpoint SET stopped_code = NULL WHERE generation = 2").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_generation_rebuilt_while_events_come_equals_the_live_one_and_readers_notice_nothing_of_the_switch() {
     let mut stage = Stage::start().await;
@@ -77,13 +88,7 @@ async fn a_generation_rebuilt_while_events_come_equals_the_live_one_and_readers_
     assert_eq!(verdict.state(), VerificationState::Equal, "{verdict:?}");
     assert!(verdict.rows > 100 && verdict.buckets_different == 0, "{verdict:?}");
 
-    let other = SwitchGenerationRequest { live_generation: 9, ..switch(2, false) };
-    let refused = stage.ops.switch_generation(said(other)).await.expect_err("another one is live");
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "LIVE_GENERATION_MISMATCH"));
-    stage.damage("UPDATE projection.checkpoint SET stopped_code = 'TEST' WHERE generation = 2 AND partition = 0").await;
-    let refused = stage.ops.switch_generation(said(switch(2, false))).await.expect_err("a partition of it has stopped");
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "GENERATION_LAGGING"));
-    stage.damage("UPDATE projection.checkpoint SET stopped_code = NULL WHERE generation = 2").await;
+    refused_though_equal(&mut stage).await;
 
     let readers = Readers::start(&stage);
     stage.ops.switch_generation(said(switch(2, false))).await.expect("it is switched to");
