@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Config, Error, Refusal};
 
-/// The longest that one poll for deliveries waits.
-const POLL_WAIT: Duration = Duration::from_millis(100);
+/// The longest that one poll for deliveries waits. Deliveries end it; the rest is for noticing that the producer is gone.
+const POLL_WAIT: Duration = Duration::from_millis(500);
 /// How long a look for the brokers waits for an answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 

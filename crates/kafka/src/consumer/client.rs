@@ -5,7 +5,7 @@ use rdkafka::config::ClientConfig;
 use super::ConsumerConfig;
 use crate::{Config, Error};
 
-/// A member that does not poll for so long is taken for dead, unless its session holds for longer. The thread polls at least each 50 ms, whatever
+/// A member that does not poll for so long is taken for dead, unless its session holds for longer. The thread polls at least each 200 ms, whatever
 /// the tasks do; and a rebalance waits so long for a member that the group still has and that does not come.
 const POLL_INTERVAL_MAX_MS: u32 = 30_000;
 /// How soon partitions that were added to a topic are noticed, in milliseconds.
@@ -29,7 +29,7 @@ pub(super) fn client_config(kafka: &Config, config: &ConsumerConfig) -> Result<C
         .set("queued.max.messages.kbytes", config.fetch_queue_kib.to_string())
         .set("fetch.queue.backoff.ms", "10")
         .set("fetch.error.backoff.ms", "100")
-        .set("fetch.wait.max.ms", "100")
+        .set("fetch.wait.max.ms", "250")
         .set("fetch.max.bytes", "8388608")
         .set("topic.metadata.refresh.interval.ms", METADATA_INTERVAL_MS)
         .set("statistics.interval.ms", "1000");

@@ -22,7 +22,7 @@ use super::{ConsumerConfig, Event, TopicPartition};
 use crate::{Config, Error};
 
 /// The longest the thread sleeps when it is not woken.
-const IDLE_WAIT: Duration = Duration::from_millis(50);
+const IDLE_WAIT: Duration = Duration::from_millis(200);
 /// Events of the client itself (rebalances, statistics, errors) that are served in one turn.
 const CLIENT_EVENTS_PER_TURN: usize = 16;
 /// Records of one partition that are handed over in one turn.
