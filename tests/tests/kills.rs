@@ -37,6 +37,8 @@ const TAKE_LIMIT: Duration = Duration::from_secs(15);
 const ANSWERS_BETWEEN: usize = 20;
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// The databases whose outboxes are relayed.
+const OUTBOXES: [&str; 2] = ["wallet_db", "inventory_db"];
 /// Relays of these tests let the outbox tables take turns all the time.
 const TURNING: [(&str, &str); 2] = [("IDEMPO_ROTATION__TABLE_BYTES_MAX", "16384"), ("IDEMPO_ROTATION__CHECK_INTERVAL_MS", "20")];
 
@@ -138,16 +140,18 @@ pub(crate) async fn a_relay_is_killed_at_every_point(world: &mut World) -> Resul
         begin(world, first, places.first(), &TURNING)?;
         for (at, place) in places.iter().enumerate() {
             // The next one stands by already, and takes over.
+            let before = lease_epochs(world).await?;
             begin(world, second, places.get(at + 1), &TURNING)?;
             died(world, first, place).await?;
+            succeeds(world, second, before).await?;
             (first, second) = (second, first);
         }
         for point in dice.shuffled(AT_THE_END) {
             let place = Place::drawn(&mut dice, point);
-            let before = lease_epoch(world).await?;
+            let before = lease_epochs(world).await?;
             begin(world, second, Some(&place), &TURNING)?;
             world.platform.kill(first)?;
-            holds(world, second, before).await?;
+            succeeds(world, second, before).await?;
             world.platform.ask_to_stop(second)?;
             died(world, second, &place).await?;
             begin(world, first, None, &TURNING)?;
@@ -162,21 +166,39 @@ pub(crate) async fn a_relay_is_killed_at_every_point(world: &mut World) -> Resul
     Ok(())
 }
 
-/// Waits until a relay has a lease of a later epoch. Under an earlier one it would be one that an earlier life of the process has left.
-async fn holds(world: &World, relay: &str, before: i64) -> Result<()> {
+/// Waits until a relay has the leases on both outboxes, or has ended. Only then may another begin to stand by: one that came as early as this would
+/// take a lease before it, and this one would wait at the other's side for a place that only a holder comes to.
+///
+/// The leases are of later epochs than those before the relay's life: under an earlier one, an earlier life of the process would have left it.
+async fn succeeds(world: &mut World, relay: &str, before: [i64; 2]) -> Result<()> {
     let began = Instant::now();
     loop {
-        let is_later = lease_epoch(world).await? > before;
-        match holder(world, "wallet_db").await {
-            Ok(holder) if is_later && holder == relay => return Ok(()),
-            _ if began.elapsed() < TAKE_LIMIT => tokio::time::sleep(LOOK_PAUSE).await,
-            other => return other.and_then(|holder| anyhow::bail!("{holder} has the lease, and {relay} should have a later one")),
+        if world.platform.fallen()?.is_some() {
+            return Ok(());
         }
+        let mut missing = None;
+        for ((database, before), epoch) in OUTBOXES.iter().zip(before).zip(lease_epochs(world).await?) {
+            match holder(world, database).await {
+                Ok(holder) if holder == relay && epoch > before => {}
+                Ok(holder) => {
+                    missing = Some(format!("{holder} has the lease on {database}, of epoch {epoch}, and {relay} should have a later one"))
+                }
+                Err(error) => missing = Some(format!("{database}: {error:#}")),
+            }
+        }
+        let Some(missing) = missing else { return Ok(()) };
+        ensure!(began.elapsed() < TAKE_LIMIT, "{missing}");
+        tokio::time::sleep(LOOK_PAUSE).await;
     }
 }
 
-async fn lease_epoch(world: &World) -> Result<i64> {
-    Ok(world.auditor("wallet_db").await?.query_one(include_str!("sql/lease_epoch.sql"), &[]).await?.try_get(0)?)
+/// The epochs of the leases on the outboxes.
+async fn lease_epochs(world: &World) -> Result<[i64; 2]> {
+    let mut epochs = [0; 2];
+    for (epoch, database) in epochs.iter_mut().zip(OUTBOXES) {
+        *epoch = world.auditor(database).await?.query_one(include_str!("sql/lease_epoch.sql"), &[]).await?.try_get(0)?;
+    }
+    Ok(epochs)
 }
 
 pub(crate) async fn a_projector_is_killed_at_every_point(world: &mut World) -> Result<()> {
