@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "idempo/event/v1/envelope.proto",
     "idempo/event/v1/inventory.proto",
     "idempo/event/v1/wallet.proto",
     "idempo/inventory/v1/inventory_service.proto",
     "idempo/inventory/v1/inventory_query_service.proto",
     "idempo/ops/v1/dead_letter.proto",
+    "idempo/ops/v1/parked.proto",
     "idempo/ops/v1/projection.proto",
     "idempo/ops/v1/relay.proto",
     "idempo/wallet/v1/wallet_service.proto",
