@@ -10,11 +10,12 @@ use std::{env, fs};
 use serde::Deserialize;
 
 /// A folder of migrations, and the constant its files become.
-const FOLDERS: [(&str, &str); 4] = [
+const FOLDERS: [(&str, &str); 5] = [
     ("event_store", "EVENT_STORE_FILES"),
     ("wallet_db", "WALLET_DB_FILES"),
     ("inventory_db", "INVENTORY_DB_FILES"),
     ("inventory_view_db", "INVENTORY_VIEW_DB_FILES"),
+    ("ops_db", "OPS_DB_FILES"),
 ];
 
 #[derive(Deserialize)]

@@ -8,7 +8,7 @@
 -- idempo_command               what a command service needs of es and outbox; its members are the command services
 -- idempo_relay_group           what a relay needs of outbox; its members are the relays
 -- idempo_reader                reads; its member is the auditor
--- idempo_wallet, idempo_inventory, idempo_relay, idempo_inventory_projector   one for each kind of process
+-- idempo_wallet, idempo_inventory, idempo_relay, idempo_inventory_projector, idempo_dlq_admin   one for each kind of process
 -- idempo_rebuilder             reads events, for projectors that build a generation anew; of a database, it sees those alone
 -- idempo_auditor               reads everything everywhere and changes nothing: the invariant checks, the showcase
 
@@ -31,6 +31,7 @@ BEGIN
             ('idempo_inventory', 'LOGIN'),
             ('idempo_relay', 'LOGIN'),
             ('idempo_inventory_projector', 'LOGIN'),
+            ('idempo_dlq_admin', 'LOGIN'),
             ('idempo_rebuilder', 'LOGIN'),
             ('idempo_auditor', 'LOGIN')
         ) AS w (name, login)

@@ -42,13 +42,16 @@ pub const INVENTORY_DB: MigrationSet = MigrationSet { history: "migrations_inven
 /// The inventory's read model.
 pub const INVENTORY_VIEW_DB: MigrationSet = MigrationSet { history: "migrations_inventory_view", files: INVENTORY_VIEW_DB_FILES };
 
+/// The dead letters of all consumers, and the jobs that settle them.
+pub const OPS_DB: MigrationSet = MigrationSet { history: "migrations_ops", files: OPS_DB_FILES };
+
 /// Makes the roles. Run by a superuser, in any database, before the others; running it again changes nothing.
 pub const ROLES_SQL: &str = include_str!("../roles.sql");
 
 /// What is set in a new database before its first migration. Run by a superuser in that database; running it again changes nothing.
 pub const DATABASE_SQL: &str = include_str!("../database.sql");
 
-static DATABASES: [Database; 3] = [
+static DATABASES: [Database; 4] = [
     Database { name: "wallet_db", sets: &[EVENT_STORE, WALLET_DB], connect_roles: &["idempo_wallet", "idempo_relay", "idempo_auditor"] },
     Database {
         name: "inventory_db",
@@ -56,6 +59,7 @@ static DATABASES: [Database; 3] = [
         connect_roles: &["idempo_inventory", "idempo_relay", "idempo_rebuilder", "idempo_auditor"],
     },
     Database { name: "inventory_view_db", sets: &[INVENTORY_VIEW_DB], connect_roles: &["idempo_inventory_projector", "idempo_auditor"] },
+    Database { name: "ops_db", sets: &[OPS_DB], connect_roles: &["idempo_dlq_admin", "idempo_auditor"] },
 ];
 
 /// The databases of the platform.
@@ -99,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_set_has_a_first_migration() {
-        for set in [EVENT_STORE, WALLET_DB, INVENTORY_DB, INVENTORY_VIEW_DB] {
+        for set in [EVENT_STORE, WALLET_DB, INVENTORY_DB, INVENTORY_VIEW_DB, OPS_DB] {
             assert!(set.files.first().is_some_and(|(name, _)| name.starts_with("V1__")), "{} has no V1", set.history);
         }
     }
