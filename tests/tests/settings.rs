@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 const SECRET: &str = "hunter2";
 
 /// Every binary, and the environment that is enough for it.
-const BINARIES: [(&str, &[(&str, &str)]); 4] = [
+const BINARIES: [(&str, &[(&str, &str)]); 5] = [
     ("idempo-wallet", &[("IDEMPO_DATABASE__URL", "postgres://idempo_wallet:hunter2@127.0.0.1/wallet_db")]),
     ("idempo-inventory", &[("IDEMPO_DATABASE__URL", "postgres://idempo_inventory:hunter2@127.0.0.1/inventory_db")]),
     (
@@ -20,6 +20,13 @@ const BINARIES: [(&str, &[(&str, &str)]); 4] = [
     (
         "idempo-outbox-relay",
         &[("IDEMPO_OUTBOXES", r#"[{name = "wallet", database = {url = "postgres://idempo_relay:hunter2@127.0.0.1/wallet_db"}}]"#)],
+    ),
+    (
+        "idempo-dlq-admin",
+        &[
+            ("IDEMPO_DATABASE__URL", "postgres://idempo_dlq_admin:hunter2@127.0.0.1/ops_db"),
+            ("IDEMPO_CONSUMERS", r#"[{group_prefix = "idempo.inventory", endpoint = "http://127.0.0.1:7003"}]"#),
+        ],
     ),
 ];
 

@@ -20,12 +20,26 @@ const FAILPOINTS: &str = "idempo-runtime/failpoints";
 const RUNTIME: &str = "idempo-runtime";
 
 /// What a measurement needs: itself, the servers, and the platform's binaries, without the points where tests kill them.
-const MEASURED: [&str; 6] =
-    ["idempo-benches", "idempo-devstack", "idempo-wallet", "idempo-inventory", "idempo-outbox-relay", "idempo-inventory-projector"];
+const MEASURED: [&str; 7] = [
+    "idempo-benches",
+    "idempo-devstack",
+    "idempo-wallet",
+    "idempo-inventory",
+    "idempo-outbox-relay",
+    "idempo-inventory-projector",
+    "idempo-dlq-admin",
+];
 
 /// What a run with faults needs: itself, the servers, and the platform's binaries.
-pub(crate) const CHAOS: [&str; 6] =
-    ["idempo-chaos", "idempo-devstack", "idempo-wallet", "idempo-inventory", "idempo-outbox-relay", "idempo-inventory-projector"];
+pub(crate) const CHAOS: [&str; 7] = [
+    "idempo-chaos",
+    "idempo-devstack",
+    "idempo-wallet",
+    "idempo-inventory",
+    "idempo-outbox-relay",
+    "idempo-inventory-projector",
+    "idempo-dlq-admin",
+];
 
 /// The showcase.
 pub(crate) fn demo(arguments: Vec<OsString>) -> Result<ExitCode> {

@@ -37,6 +37,8 @@ enum Wiring {
     Database { database: &'static str, role: &'static str, events_of: Option<&'static str> },
     /// Every outbox.
     Outboxes,
+    /// The dead letters of all consumers: the groups, by how their names begin, and the process that has them, which stands before in the table.
+    DeadLetters { consumers: &'static [(&'static str, &'static str)] },
 }
 
 /// A process of the platform.
@@ -50,7 +52,7 @@ struct Role {
     admin_port: u16,
 }
 
-const ROLES: [Role; 5] = [
+const ROLES: [Role; 6] = [
     Role {
         name: "wallet",
         binary: "idempo-wallet",
@@ -74,6 +76,13 @@ const ROLES: [Role; 5] = [
     },
     Role { name: "relay-1", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, grpc_port: 7004, admin_port: 7104 },
     Role { name: "relay-2", binary: "idempo-outbox-relay", wiring: Wiring::Outboxes, grpc_port: 7005, admin_port: 7105 },
+    Role {
+        name: "dlq-admin",
+        binary: "idempo-dlq-admin",
+        wiring: Wiring::DeadLetters { consumers: &[("idempo.inventory", "inventory-projector")] },
+        grpc_port: 7006,
+        admin_port: 7106,
+    },
 ];
 
 /// The role that reads events for a generation that is built anew.
@@ -233,7 +242,7 @@ impl Platform {
         let cluster = servers.cluster()?;
         let mut services = BTreeMap::new();
         for role in &ROLES {
-            let service = role.service(servers, &cluster, surroundings, &folder, &logs)?;
+            let service = role.service(servers, &cluster, surroundings, (&folder, &logs), &services)?;
             services.insert(role.name, service);
         }
         let mut platform = Self { services };
@@ -248,7 +257,7 @@ impl Platform {
         Ok(platform)
     }
 
-    /// Each process by its name: `wallet`, `inventory`, `inventory-projector`, `relay-1`, `relay-2`.
+    /// Each process by its name: `dlq-admin`, `inventory`, `inventory-projector`, `relay-1`, `relay-2`, `wallet`.
     pub fn services(&self) -> impl Iterator<Item = (&'static str, &Service)> {
         self.services.iter().map(|(name, service)| (*name, service))
     }
@@ -357,7 +366,14 @@ impl Platform {
 }
 
 impl Role {
-    fn service(&self, servers: &Servers, cluster: &Cluster, surroundings: &Surroundings, folder: &Path, logs: &Path) -> Result<Service> {
+    fn service(
+        &self,
+        servers: &Servers,
+        cluster: &Cluster,
+        surroundings: &Surroundings,
+        (folder, logs): (&Path, &Path),
+        others: &BTreeMap<&'static str, Service>,
+    ) -> Result<Service> {
         let program = program(folder, self.binary)?;
         let ports = servers.options().ports;
         let grpc = local(ports.pick(self.grpc_port)?);
@@ -386,6 +402,12 @@ impl Role {
                 variables.push(("IDEMPO_TOPICS__COPIES".to_owned(), servers.options().brokers.copies_setting().to_owned()));
                 variables.push(brokers);
             }
+            Wiring::DeadLetters { consumers } => {
+                variables.push(("IDEMPO_DATABASE__URL".to_owned(), cluster.role_url("ops_db", "idempo_dlq_admin")));
+                variables.push(("IDEMPO_TOPICS__COPIES".to_owned(), servers.options().brokers.copies_setting().to_owned()));
+                variables.push(("IDEMPO_CONSUMERS".to_owned(), endpoints(consumers, others)?));
+                variables.extend([brokers, instance(self.name)]);
+            }
         }
         variables.extend(surroundings.variables(self.name));
         let launch = Launch { log: Some(log.clone()), variables, ..Launch::new(self.name, program, folder) };
@@ -398,6 +420,16 @@ fn program(folder: &Path, binary: &str) -> Result<PathBuf> {
     let program = folder.join(binary);
     anyhow::ensure!(program.is_file(), "{} is not built: `cargo build --workspace` makes it", program.display());
     Ok(program)
+}
+
+/// Where the consumers of some groups are, as a setting.
+fn endpoints(consumers: &[(&str, &str)], others: &BTreeMap<&'static str, Service>) -> Result<String> {
+    let endpoint = |(group, process): &(&str, &str)| {
+        let service = others.get(process).with_context(|| format!("{process} stands behind those that need its address"))?;
+        Ok(format!(r#"{{group_prefix = "{group}", endpoint = "http://{}"}}"#, service.grpc))
+    };
+    let endpoints = consumers.iter().map(endpoint).collect::<Result<Vec<_>>>()?;
+    Ok(format!("[{}]", endpoints.join(", ")))
 }
 
 /// What names a process in its consumer group, so that it gets its partitions back at once when it starts again after a kill.

@@ -26,6 +26,7 @@ const DRIVERS: [Driver; 5] = [
             "command-services/inventory/service",
             "projectors/inventory",
             "outbox-relay",
+            "dlq-admin",
             "checker",
             "showcase",
             "tests",

@@ -57,7 +57,7 @@ const LAYERS: [Layer; 17] = [
     },
     Layer {
         name: "relay",
-        folders: &["outbox-relay"],
+        folders: &["outbox-relay", "dlq-admin"],
         uses: &["base", "telemetry", "mechanism", "crates/runtime"],
         tests_use: &["devstack"],
     },

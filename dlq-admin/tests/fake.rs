@@ -1,0 +1,196 @@
+//! A consumer that has dead letters, as its `ParkedService` shows it, and that fails when it is told to.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use idempo_proto::ops::v1::parked_letter_outcome::Outcome;
+use idempo_proto::ops::v1::parked_service_server::{ParkedService, ParkedServiceServer};
+use idempo_proto::ops::v1::{
+    DiscardParkedLettersRequest, DiscardParkedLettersResponse, GetParkedLetterRequest, GetParkedLetterResponse, ListParkedLettersRequest,
+    ListParkedLettersResponse, ParkedDifference, ParkedLetter, ParkedLetterApplied, ParkedLetterDiscarded, ParkedLetterEnd,
+    ParkedLetterFailedAgain, ParkedLetterFailure, ParkedLetterGone, ParkedLetterOutcome, ParkedLetterPending, ParkedLetterRefused,
+    ParkedLetterRehearsal, ParkedRecord, RehearseParkedLettersRequest, RehearseParkedLettersResponse, ReplayParkedLettersRequest,
+    ReplayParkedLettersResponse,
+};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+/// How often a dead letter is replayed in vain until that is refused.
+const REPLAYS_MAX: i32 = 5;
+
+/// What the consumer knows.
+#[derive(Default)]
+pub(crate) struct State {
+    /// Dead letters that it has: how often each was replayed in vain, and how many records are parked behind it.
+    pub(crate) held: BTreeMap<String, (i32, i64)>,
+    /// How those ended that it had.
+    ended: HashMap<String, (ParkedLetterEnd, i64, String)>,
+    /// How often each was applied, which must be once at most.
+    pub(crate) applied: HashMap<String, u32>,
+    /// Those that fail when they are replayed.
+    pub(crate) failing: BTreeSet<String>,
+    /// So many requests are answered as if it were away, before anything is done.
+    pub(crate) away: u32,
+    /// So many requests are done, and the answer is lost.
+    pub(crate) lost_answers: u32,
+    /// So many requests are answered as pending, and done by the next look.
+    pub(crate) pending: u32,
+    /// How many dead letters each request was about.
+    pub(crate) asked: Vec<usize>,
+}
+
+/// The consumer, for as long as the value lives.
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    _server: AbortOnDropHandle<()>,
+}
+
+impl Fake {
+    pub(crate) async fn start() -> Self {
+        let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        let address = incoming.local_addr().expect("an address");
+        let state = Arc::new(Mutex::new(State::default()));
+        let service = ParkedServiceServer::new(Parked(Arc::clone(&state)));
+        let server = Server::builder().add_service(service).serve_with_incoming(incoming);
+        let server = AbortOnDropHandle::new(tokio::spawn(async move { server.await.expect("it serves") }));
+        Self { address, state, _server: server }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives it dead letters with as many records parked behind each.
+    pub(crate) fn holds(&self, names: impl IntoIterator<Item = String>, parked: i64) {
+        self.state().held.extend(names.into_iter().map(|name| (name, (0, parked))));
+    }
+}
+
+struct Parked(Arc<Mutex<State>>);
+
+impl Parked {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with each of the dead letters, in the way that the state says.
+    fn done(&self, names: &[String], each: impl Fn(&mut State, &str) -> Outcome) -> Result<Vec<ParkedLetterOutcome>, Status> {
+        let mut state = self.state();
+        state.asked.push(names.len());
+        if state.away > 0 {
+            state.away -= 1;
+            return Err(Status::unavailable("the consumer is away"));
+        }
+        let is_pending = state.pending > 0;
+        state.pending = state.pending.saturating_sub(1);
+        let outcome = |name: &String| {
+            let outcome = each(&mut state, name);
+            let outcome = if is_pending { Outcome::Pending(ParkedLetterPending {}) } else { outcome };
+            ParkedLetterOutcome { name: name.clone(), outcome: Some(outcome) }
+        };
+        let outcomes = names.iter().map(outcome).collect();
+        if state.lost_answers > 0 {
+            state.lost_answers -= 1;
+            return Err(Status::unavailable("the answer is lost"));
+        }
+        Ok(outcomes)
+    }
+}
+
+impl State {
+    fn gone(&self, name: &str) -> Outcome {
+        let (end, records, caller) = self.ended.get(name).cloned().unwrap_or((ParkedLetterEnd::Unspecified, 0, String::new()));
+        Outcome::Gone(ParkedLetterGone { end: end.into(), records, caller, ..Default::default() })
+    }
+
+    fn replay(&mut self, name: &str, force: bool, caller: &str) -> Outcome {
+        let Some((replay_count, parked)) = self.held.get_mut(name) else { return self.gone(name) };
+        if *replay_count >= REPLAYS_MAX && !force {
+            return Outcome::Refused(ParkedLetterRefused { code: "REPLAYED_TOO_OFTEN".to_owned(), reason: "five times".to_owned() });
+        }
+        if self.failing.contains(name) {
+            *replay_count += 1;
+            let replay_count = *replay_count;
+            return Outcome::FailedAgain(ParkedLetterFailedAgain {
+                code: "VERSION_GAP".to_owned(),
+                reason: "still".to_owned(),
+                replay_count,
+            });
+        }
+        let records = *parked + 1;
+        self.held.remove(name);
+        *self.applied.entry(name.to_owned()).or_default() += 1;
+        self.ended.insert(name.to_owned(), (ParkedLetterEnd::Applied, records, caller.to_owned()));
+        Outcome::Applied(ParkedLetterApplied { records, blocked_by: String::new() })
+    }
+
+    fn discard(&mut self, name: &str, caller: &str) -> Outcome {
+        let Some((_, records_applied)) = self.held.remove(name) else { return self.gone(name) };
+        self.ended.insert(name.to_owned(), (ParkedLetterEnd::Discarded, records_applied, caller.to_owned()));
+        Outcome::Discarded(ParkedLetterDiscarded { records_applied, blocked_by: String::new() })
+    }
+}
+
+fn caller_of<T>(request: &Request<T>) -> String {
+    request.metadata().get("idempo-caller").and_then(|caller| caller.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+#[tonic::async_trait]
+impl ParkedService for Parked {
+    async fn list_parked_letters(&self, _: Request<ListParkedLettersRequest>) -> Result<Response<ListParkedLettersResponse>, Status> {
+        Err(Status::unimplemented("nobody asks"))
+    }
+
+    async fn get_parked_letter(&self, request: Request<GetParkedLetterRequest>) -> Result<Response<GetParkedLetterResponse>, Status> {
+        let name = request.into_inner().name;
+        let Some((_, parked)) = self.state().held.get(&name).copied() else { return Err(Status::not_found("not here")) };
+        let letter = ParkedLetter { name, parked_records: parked, ..Default::default() };
+        let parked_records = (0..parked).map(|at| ParkedRecord { offset: 1_000 + at, ..Default::default() }).collect();
+        Ok(Response::new(GetParkedLetterResponse { parked_letter: Some(letter), parked_records, ..Default::default() }))
+    }
+
+    async fn replay_parked_letters(
+        &self,
+        request: Request<ReplayParkedLettersRequest>,
+    ) -> Result<Response<ReplayParkedLettersResponse>, Status> {
+        let caller = caller_of(&request);
+        let asked = request.into_inner();
+        let outcomes = self.done(&asked.names, |state, name| state.replay(name, asked.force, &caller))?;
+        Ok(Response::new(ReplayParkedLettersResponse { outcomes }))
+    }
+
+    async fn discard_parked_letters(
+        &self,
+        request: Request<DiscardParkedLettersRequest>,
+    ) -> Result<Response<DiscardParkedLettersResponse>, Status> {
+        let caller = caller_of(&request);
+        let outcomes = self.done(&request.into_inner().names, |state, name| state.discard(name, &caller))?;
+        Ok(Response::new(DiscardParkedLettersResponse { outcomes }))
+    }
+
+    async fn rehearse_parked_letters(
+        &self,
+        request: Request<RehearseParkedLettersRequest>,
+    ) -> Result<Response<RehearseParkedLettersResponse>, Status> {
+        let state = self.state();
+        let rehearse = |name: String| {
+            let found = state.held.get(&name);
+            let failure = ParkedLetterFailure { offset: 7, code: "VERSION_GAP".to_owned(), reason: "still".to_owned() };
+            ParkedLetterRehearsal {
+                gone: found.is_none(),
+                would_fail: state.failing.contains(&name).then_some(failure),
+                would_apply_records: found.filter(|_| !state.failing.contains(&name)).map_or(0, |(_, parked)| parked + 1),
+                name,
+            }
+        };
+        let row = |name: &String| ParkedDifference { table: "item".to_owned(), key: format!("{{\"id\": {name:?}}}"), ..Default::default() };
+        let names = request.into_inner().names;
+        let differences = names.iter().map(row).collect();
+        let rehearsals = names.into_iter().map(rehearse).collect();
+        Ok(Response::new(RehearseParkedLettersResponse { rehearsals, differences, rows_changed: 0 }))
+    }
+}
