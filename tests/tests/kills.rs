@@ -4,6 +4,7 @@
 //! Where exactly is drawn from a seed, which is printed. `KILL_SEED` gives the first seed, `KILL_SEEDS` says how many follow each other, and
 //! `KILL_POINT` picks the points whose names contain it. See `docs/testing.md`.
 
+mod dead_letters;
 mod dice;
 mod load;
 mod rebuild;
@@ -20,6 +21,7 @@ use idempo_projection::failpoint as project;
 use idempo_tests::World;
 
 use crate::takeovers::holder;
+pub(crate) use dead_letters::a_projector_is_killed_while_it_parks_and_drains;
 use dice::Dice;
 use load::Load;
 pub(crate) use rebuild::a_rebuild_is_killed_at_every_point;

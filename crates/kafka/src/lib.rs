@@ -23,11 +23,13 @@ mod topics;
 mod transactions;
 
 pub use config::Config;
-pub use consumer::{Assigned, Consumer, ConsumerConfig, Event, Events, PartitionStream, Record, Revoked, StartOffset, TopicPartition};
+pub use consumer::{
+    Assigned, Consumer, ConsumerConfig, Event, Events, PartitionStream, Record, RecordHeaders, Revoked, StartOffset, TopicPartition,
+};
 pub use error::{Error, Refusal};
 pub use log::{Bounds, LogReader, LogRecord, ReadEnd, ReadLimit, Stretch, Visibility};
 pub use partition::{murmur2, partition_of};
 pub use presence::missing_topics;
-pub use producer::{Delivery, Outgoing, Producer, ProducerConfig, SendError};
+pub use producer::{Delivery, Outgoing, Producer, ProducerConfig, SendError, Verbatim};
 pub use topics::{Copies, TopicEnds, TopicSpec, ensure_topics, topic_specs, watermarks};
 pub use transactions::TransactionError;

@@ -35,6 +35,8 @@ pub struct ProducerConfig {
     pub queue_kib_max: u32,
     /// The most records of one request for one partition.
     pub batch_records_max: u32,
+    /// The largest record, in bytes. A larger one is refused before it is sent.
+    pub record_bytes_max: u32,
     /// How requests are compressed: `none`, `lz4` or `zstd`.
     pub compression: String,
     /// Connections to each broker, 1 to 8, each for its own part of the partitions. On one of them five requests are under way at most, each for one
@@ -48,6 +50,7 @@ impl Default for ProducerConfig {
             linger_us: 500,
             batch_bytes: 524_288,
             batch_records_max: 10_000,
+            record_bytes_max: 1_000_000,
             queue_records_max: 65_536,
             queue_kib_max: 65_536,
             compression: "lz4".to_owned(),
@@ -82,6 +85,21 @@ pub struct Outgoing<'a> {
     pub value: &'a [u8],
     /// Its headers. They are dear: two of them can halve a producer's rate.
     pub headers: &'a [(&'a str, &'a [u8])],
+}
+
+/// A record to be sent as it is, whatever it lacks: a copy of one that came from elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Verbatim<'a> {
+    /// Its topic.
+    pub topic: &'a str,
+    /// Its partition; see [`crate::partition_of`].
+    pub partition: i32,
+    /// Its key, if any.
+    pub key: Option<&'a [u8]>,
+    /// Its value; `None` for a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Its headers.
+    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
 }
 
 /// Why a record was not taken over for sending.
@@ -261,9 +279,26 @@ impl Producer {
             }
             message = message.headers(headers);
         }
-        let client = self
-            .client(record.partition)
-            .ok_or_else(|| SendError::Fatal(Error::Fatal { context: "sending", source: KafkaError::Canceled }))?;
+        self.take_over(message, record.partition)
+    }
+
+    /// The same for a record that may lack a key or a value.
+    ///
+    /// # Errors
+    /// [`SendError`]; then nothing will be told of it.
+    pub fn send_verbatim(&self, record: &Verbatim<'_>, number: usize) -> Result<(), SendError> {
+        let mut message: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(record.topic, number).partition(record.partition);
+        (message.key, message.payload) = (record.key, record.value);
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for &(key, value) in record.headers {
+            headers = headers.insert(Header { key, value });
+        }
+        self.take_over(message.headers(headers), record.partition)
+    }
+
+    fn take_over(&self, message: BaseRecord<'_, [u8], [u8], usize>, partition: i32) -> Result<(), SendError> {
+        let client =
+            self.client(partition).ok_or_else(|| SendError::Fatal(Error::Fatal { context: "sending", source: KafkaError::Canceled }))?;
         let Err((source, _)) = client.inner.send(message) else { return Ok(()) };
         match source.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => Err(SendError::Full),
@@ -318,6 +353,7 @@ pub(crate) fn client_config(kafka: &Config, config: &ProducerConfig, connections
         .set("linger.ms", format!("{}.{:03}", linger_us / 1_000, linger_us % 1_000))
         .set("batch.size", config.batch_bytes.to_string())
         .set("batch.num.messages", config.batch_records_max.to_string())
+        .set("message.max.bytes", config.record_bytes_max.to_string())
         .set("queue.buffering.max.messages", config.queue_records_max.div_ceil(connections).to_string())
         .set("queue.buffering.max.kbytes", config.queue_kib_max.div_ceil(connections).to_string())
         .set("retry.backoff.ms", "50")

@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 
 use idempo_ids::{EventId, StreamId, Uuid};
-use idempo_kafka::partition_of;
+use idempo_kafka::{RecordHeaders, partition_of};
 use jiff::Timestamp;
 use prost::bytes::Bytes;
 
 use crate::event::{Event, Outline, Undecodable};
 use crate::halt::{Cause, Halt};
 use crate::meters::Counts;
+use crate::parking::Lot;
 use crate::projector::{Interest, Projector};
 
-/// A record, as far as a projection looks at it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A record, as far as a projection looks at it, and keeps it where it can't be applied.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entry {
     /// Its offset.
     pub offset: i64,
@@ -21,6 +22,10 @@ pub struct Entry {
     pub key: Option<Bytes>,
     /// Its value; `None` for a tombstone.
     pub value: Option<Bytes>,
+    /// Its headers.
+    pub headers: RecordHeaders,
+    /// When it was written, in milliseconds since 1970; 0 where the broker does not say.
+    pub timestamp_ms: i64,
 }
 
 /// Where records are read, which says what keys they can have.
@@ -37,17 +42,19 @@ pub struct Home {
 pub(crate) struct Decoded {
     /// The events that the projector consumes, each with its place in the run.
     events: Vec<(usize, Event)>,
-    /// Each record that could be read.
-    records: Vec<Readable>,
+    /// Each record that was read, whoever's it is.
+    records: Vec<Read>,
+    /// Those of keys that are parked, each with its place in the run.
+    followers: Vec<(usize, Entry)>,
     halt: Option<Halt>,
 }
 
-/// A record that could be read, whoever's it is.
+/// A record that was read. Of one whose key is parked it may not be known what it is.
 #[derive(Debug, Clone, Copy)]
-struct Readable {
+struct Read {
     offset: i64,
-    decided_at: Timestamp,
-    event_id: EventId,
+    decided_at: Option<Timestamp>,
+    event_id: Option<EventId>,
 }
 
 /// What a run of records adds to the read model, up to the first that stops the partition.
@@ -62,6 +69,8 @@ pub(crate) struct Folded<W> {
     pub(crate) last_event: Option<EventId>,
     pub(crate) newest_at: Option<Timestamp>,
     pub(crate) counts: Counts,
+    /// Records that wait behind a dead letter of their key.
+    pub(crate) followers: Vec<Entry>,
     pub(crate) halt: Option<Halt>,
 }
 
@@ -73,14 +82,20 @@ pub(crate) struct Version {
 }
 
 impl Decoded {
-    /// Decodes the records from offset `from` on; those before it are in the read model.
-    pub(crate) fn of<P: Projector>(entries: &[Entry], from: i64, home: Home) -> Self {
-        let mut decoded = Self { events: Vec::new(), records: Vec::with_capacity(entries.len()), halt: None };
+    /// Decodes the records from offset `from` on; those before it are in the read model. Records of keys that are parked are set aside, unless they
+    /// are none of the projector's business.
+    pub(crate) fn of<P: Projector>(entries: &[Entry], from: i64, home: Home, parked: &Lot) -> Self {
+        let mut decoded = Self { events: Vec::new(), records: Vec::with_capacity(entries.len()), followers: Vec::new(), halt: None };
+        // All that a partition pays of which nothing is parked.
+        let parked = Some(parked).filter(|parked| !parked.is_empty());
         for entry in entries.iter().filter(|entry| entry.offset >= from) {
+            if parked.is_some_and(|parked| parked.has(entry)) && decoded.set_aside::<P>(entry) {
+                continue;
+            }
             match decode::<P>(entry, home) {
                 Ok((Outline { event_id, decided_at, .. }, event)) => {
                     decoded.events.extend(event.map(|event| (decoded.records.len(), event)));
-                    decoded.records.push(Readable { offset: entry.offset, decided_at, event_id });
+                    decoded.records.push(Read { offset: entry.offset, decided_at: Some(decided_at), event_id: Some(event_id) });
                 }
                 Err(cause) => {
                     decoded.halt = Some(Halt { offset: entry.offset, cause });
@@ -89,6 +104,18 @@ impl Decoded {
             }
         }
         decoded
+    }
+
+    /// Sets a record aside whose key is parked. `false` where it is none of the projector's business.
+    fn set_aside<P: Projector>(&mut self, entry: &Entry) -> bool {
+        let outline = entry.value.as_ref().and_then(|value| Outline::read(value).ok());
+        if outline.is_some_and(|outline| P::interest(outline.event_type) == Interest::PassedOver) {
+            return false;
+        }
+        self.followers.push((self.records.len(), entry.clone()));
+        let (decided_at, event_id) = (outline.map(|outline| outline.decided_at), outline.map(|outline| outline.event_id));
+        self.records.push(Read { offset: entry.offset, decided_at, event_id });
+        true
     }
 
     /// The streams of the events, each once or more.
@@ -103,34 +130,50 @@ impl Decoded {
 
     /// Folds the events that are not in the read model yet. `last` gives the version of a stream that is, 0 where none is.
     pub(crate) fn fold<P: Projector>(mut self, last: &dyn Fn(StreamId) -> Version) -> Folded<P::Writes> {
-        match self.try_fold::<P>(last) {
-            Ok(Added { writes, versions, duplicates }) => Folded {
-                writes,
-                versions,
-                to: self.records.last().map(|record| record.offset.saturating_add(1)),
-                last_event: self.records.last().map(|record| record.event_id),
-                newest_at: self.records.iter().map(|record| record.decided_at).max(),
-                counts: Counts {
-                    applied: count(self.events.len().saturating_sub(duplicates)),
-                    duplicates: count(duplicates),
-                    passed_over: count(self.records.len().saturating_sub(self.events.len())),
-                },
-                halt: self.halt,
-            },
+        let mut added = Added::default();
+        match self.add_to::<P>(&mut added, last) {
+            Ok(()) => self.folded(added),
             Err(Stop { place, cause }) => {
                 // The writes may hold half of that event, so the records before it are folded anew.
-                let offset = self.records.get(place).map_or(0, |record| record.offset);
-                self.halt = Some(Halt { offset, cause });
-                self.records.truncate(place);
-                self.events.retain(|(at, _)| *at < place);
+                self.stop_at(place, cause);
                 self.fold::<P>(last)
             }
         }
     }
 
-    /// What the events add; or the record that stops it.
-    fn try_fold<P: Projector>(&self, last: &dyn Fn(StreamId) -> Version) -> Result<Added<P::Writes>, Stop> {
-        let mut added = Added { writes: P::Writes::default(), versions: HashMap::new(), duplicates: 0 };
+    /// Ends the run before a record.
+    fn stop_at(&mut self, place: usize, cause: Cause) {
+        let offset = self.records.get(place).map_or(0, |record| record.offset);
+        self.halt = Some(Halt { offset, cause });
+        self.cut(place);
+    }
+
+    fn cut(&mut self, place: usize) {
+        self.records.truncate(place);
+        self.events.retain(|(at, _)| *at < place);
+        self.followers.retain(|(at, _)| *at < place);
+    }
+
+    fn folded<W>(self, Added { writes, versions, duplicates }: Added<W>) -> Folded<W> {
+        let passed_over = self.records.len().saturating_sub(self.events.len()).saturating_sub(self.followers.len());
+        Folded {
+            writes,
+            versions,
+            to: self.records.last().map(|record| record.offset.saturating_add(1)),
+            last_event: self.records.last().and_then(|record| record.event_id),
+            newest_at: self.records.iter().filter_map(|record| record.decided_at).max(),
+            counts: Counts {
+                applied: count(self.events.len().saturating_sub(duplicates)),
+                duplicates: count(duplicates),
+                passed_over: count(passed_over),
+            },
+            followers: self.followers.into_iter().map(|(_, entry)| entry).collect(),
+            halt: self.halt,
+        }
+    }
+
+    /// Adds the events to what others add; or says which record stops it.
+    fn add_to<P: Projector>(&self, added: &mut Added<P::Writes>, last: &dyn Fn(StreamId) -> Version) -> Result<(), Stop> {
         for (place, event) in &self.events {
             let seen = added.versions.get(&event.stream_id).copied().unwrap_or_else(|| last(event.stream_id));
             let added_one = match next::<P>(event, seen) {
@@ -143,6 +186,56 @@ impl Decoded {
             };
             added_one.map_err(|cause| Stop { place: *place, cause })?;
             added.versions.insert(event.stream_id, Version { number: event.version, event_id: Some(event.event_id) });
+        }
+        Ok(())
+    }
+}
+
+/// The queue of one key: records that are applied up to the first that can't be.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    decoded: Decoded,
+}
+
+impl Queue {
+    /// Decodes the records of one key, in their order, and folds them by themselves, to see how far they can be.
+    pub(crate) fn of<P: Projector>(entries: &[Entry], home: Home, last: &dyn Fn(StreamId) -> Version) -> Self {
+        let mut queue = Self { decoded: Decoded::of::<P>(entries, i64::MIN, home, &Lot::default()) };
+        if let Err(Stop { place, cause }) = queue.decoded.add_to::<P>(&mut Added::default(), last) {
+            queue.decoded.stop_at(place, cause);
+        }
+        queue
+    }
+
+    /// The streams of the events in a queue, so far as they are to be known before it is folded.
+    pub(crate) fn streams<P: Projector>(entries: &[Entry], home: Home) -> Vec<StreamId> {
+        Decoded::of::<P>(entries, i64::MIN, home, &Lot::default()).streams().collect()
+    }
+
+    /// How many records of it can be applied.
+    pub(crate) const fn good(&self) -> usize {
+        self.decoded.records.len()
+    }
+
+    /// Why the next one can't be; `None` where all can.
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        self.decoded.halt.as_ref().map(|halt| &halt.cause)
+    }
+
+    /// Applies so many records and no more.
+    pub(crate) fn limit(&mut self, good: usize, cause: Option<Cause>) {
+        self.decoded.cut(good);
+        self.decoded.halt = cause.map(|cause| Halt { offset: 0, cause });
+    }
+
+    /// Folds the queues of different keys together: what a projector makes of one does not depend on the others.
+    pub(crate) fn fold_together<'a, P: Projector>(
+        queues: impl IntoIterator<Item = &'a Self>,
+        last: &dyn Fn(StreamId) -> Version,
+    ) -> Result<Added<P::Writes>, Cause> {
+        let mut added = Added::default();
+        for queue in queues {
+            queue.decoded.add_to::<P>(&mut added, last).map_err(|stop| stop.cause)?;
         }
         Ok(added)
     }
@@ -176,10 +269,17 @@ pub(crate) fn next<P: Projector>(event: &Event, seen: Version) -> Result<Next, C
 }
 
 /// What events add to the read model.
-struct Added<W> {
-    writes: W,
-    versions: HashMap<StreamId, Version>,
+#[derive(Debug)]
+pub(crate) struct Added<W> {
+    pub(crate) writes: W,
+    pub(crate) versions: HashMap<StreamId, Version>,
     duplicates: usize,
+}
+
+impl<W: Default> Default for Added<W> {
+    fn default() -> Self {
+        Self { writes: W::default(), versions: HashMap::new(), duplicates: 0 }
+    }
 }
 
 /// The place of a record that stops the partition, and why.

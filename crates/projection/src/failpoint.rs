@@ -12,6 +12,14 @@ pub const PROJECT_BEFORE_COMMIT: &str = "project.before_commit";
 pub const PROJECT_COMMITTED: &str = "project.committed";
 /// The task knows that a batch is in, and has not hinted the group at it. A kill leaves Kafka's offset behind the checkpoint.
 pub const PROJECT_BEFORE_HINT: &str = "project.before_hint";
+/// A record has failed as often as it is tried, and nothing was sent. A kill leaves it to be tried by whoever comes next.
+pub const PROJECT_BEFORE_DEAD_LETTER: &str = "project.before_dead_letter";
+/// The dead-letter topic has the record, and the store does not. A kill leaves it to be sent again, as the same one.
+pub const PROJECT_DEAD_LETTER_PRODUCED: &str = "project.dead_letter_produced";
+/// Within a drain's transaction everything is written, and COMMIT was not sent. A kill must leave the wish.
+pub const PROJECT_BEFORE_DRAIN_COMMIT: &str = "project.before_drain_commit";
+/// The drain is committed, and the task does not know it. A kill leaves dead letters that must not be applied again.
+pub const PROJECT_DRAINED: &str = "project.drained";
 /// A rebuild's part of the events is folded, and nothing of it is written. A kill leaves it to be read again.
 pub const REBUILD_FOLDED: &str = "rebuild.folded";
 /// Within the part's transaction all its rows are written, and COMMIT was not sent. A kill must roll all of it back.
@@ -26,6 +34,10 @@ pub const REBUILD_INDEXED: &str = "rebuild.indexed";
 /// Those of a consumer.
 pub const ALL: [&str; 6] =
     [PROJECT_BEFORE_ACQUIRE, PROJECT_ACQUIRED, PROJECT_FETCHED, PROJECT_BEFORE_COMMIT, PROJECT_COMMITTED, PROJECT_BEFORE_HINT];
+
+/// Those of dead letters.
+pub const DEAD_LETTERS: [&str; 4] =
+    [PROJECT_BEFORE_DEAD_LETTER, PROJECT_DEAD_LETTER_PRODUCED, PROJECT_BEFORE_DRAIN_COMMIT, PROJECT_DRAINED];
 
 /// Those of a rebuild.
 pub const REBUILD: [&str; 5] = [REBUILD_FOLDED, REBUILD_BEFORE_COMMIT, REBUILD_COMMITTED, REBUILD_SCANNED, REBUILD_INDEXED];

@@ -17,10 +17,13 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use idempo_dead_letter::DeadLetterId;
 use idempo_ids::StreamId;
 use tokio::sync::{Mutex as Turn, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use crate::parking::Parked;
+use crate::parking::letters::{Drain, Drainage, ParkedCounts, Wished, Wishes};
 use crate::patience::chain;
 use crate::store::{Batch, Checkpoint, Commit, Lease, Store, StoreError, StreamEnd};
 
@@ -96,7 +99,8 @@ impl<S: Store> Store for Group<S> {
     type Writes = S::Writes;
 
     async fn commit(&self, batch: &Arc<Batch<S::Writes>>) -> Result<Commit, StoreError> {
-        if batch.to.saturating_sub(batch.from) > SHARED_RECORDS_MAX {
+        // One that parks something waits for the disk, which the others don't.
+        if batch.to.saturating_sub(batch.from) > SHARED_RECORDS_MAX || !batch.parking.is_empty() {
             return self.store.commit(batch).await;
         }
         let (told, committed) = oneshot::channel();
@@ -131,5 +135,29 @@ impl<S: Store> Store for Group<S> {
 
     fn checkpoints(&self) -> impl Future<Output = Result<Vec<Checkpoint>, StoreError>> + Send {
         self.store.checkpoints()
+    }
+
+    fn parked(&self, partition: i32) -> impl Future<Output = Result<Parked, StoreError>> + Send {
+        self.store.parked(partition)
+    }
+
+    fn wished(&self, partition: i32) -> impl Future<Output = Result<Vec<Wished>, StoreError>> + Send {
+        self.store.wished(partition)
+    }
+
+    fn drain(&self, drain: &Drain<S::Writes>) -> impl Future<Output = Result<Drainage, StoreError>> + Send {
+        self.store.drain(drain)
+    }
+
+    fn wishes(&self) -> impl Future<Output = Result<Wishes, StoreError>> + Send {
+        self.store.wishes()
+    }
+
+    fn parked_counts(&self) -> impl Future<Output = Result<ParkedCounts, StoreError>> + Send {
+        self.store.parked_counts()
+    }
+
+    fn parked_stream(&self, streams: &[StreamId]) -> impl Future<Output = Result<Option<DeadLetterId>, StoreError>> + Send {
+        self.store.parked_stream(streams)
     }
 }

@@ -94,6 +94,12 @@ pub enum Cause {
     /// The partition can't be read.
     #[error("the partition can't be read: {0}")]
     Unreadable(String),
+    /// So many records were dead letters within a minute that something is wrong with all of them.
+    #[error("{} records of the partition were dead letters within a minute, and this is one more", crate::policy::POISON_PER_MINUTE_MAX)]
+    Flood,
+    /// So much is parked that nothing more can be.
+    #[error("so much of the partition is parked behind dead letters that no more can be")]
+    ParkingFull,
 }
 
 impl Cause {
@@ -114,6 +120,8 @@ impl Cause {
             Self::Refused(_) => "READ_MODEL_REFUSED",
             Self::OffsetGone { .. } => "OFFSET_GONE",
             Self::Unreadable(_) => "PARTITION_UNREADABLE",
+            Self::Flood => "DEAD_LETTER_FLOOD",
+            Self::ParkingFull => "PARKING_FULL",
         }
     }
 }

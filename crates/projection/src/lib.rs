@@ -8,10 +8,10 @@
 //! Invariants kept here:
 //! * The position is where the effect is. A batch commits only where the checkpoint still has the epoch and the offset that the batch was read at:
 //!   a zombie's batch is rolled back. What Kafka remembers of a group is a hint for lag tools and is never read.
-//! * An event is in the read model once, however often it is in the topic: its stream's version says so. A version that is missing stops the
-//!   partition; nothing is ever skipped.
-//! * What can't be understood stops its partition before it ([`Halt`]), loudly. Other partitions go on. A store or a broker that is away is waited
-//!   for, and costs no event.
+//! * An event is in the read model once, however often it is in the topic: its stream's version says so. Nothing is ever skipped.
+//! * A record that can't be applied is a dead letter, and later records of its key are parked behind it, in order, until people replay or discard it; other
+//!   keys flow (module `parking`). What is no single record's fault stops its partition ([`Halt`]), loudly, and other partitions go on. A store or a
+//!   broker that is away is waited for, and costs no event. The table is in module `policy`.
 //! * A [`Projector`] has no clock, no connection and no `self`; what has effects is a [`Reactor`], which this runtime does not take.
 //! * Small batches of several partitions share a transaction ([`Group`]); each of them is in it once or not at all, as if it were alone.
 //! * No buffer without a bound: a partition's task reads what it can commit, and Kafka keeps the rest.
@@ -19,7 +19,7 @@
 //! * A [`Generations`] follows every generation of the projection that there is, each by a consumer of its own; a [`Conductor`] builds one anew from
 //!   the event store and compares it; [`Operations`] is how people ask for that. What is asked for stands in the database.
 //!
-//! What it does not do: handle dead letters.
+//! What it does not do: read what is in the dead-letter topics.
 
 mod batch;
 mod copy;
@@ -33,8 +33,10 @@ mod lookups;
 pub mod memory;
 mod meters;
 mod ops;
+mod parking;
 mod partition;
 mod patience;
+mod policy;
 mod postgres;
 mod progress;
 mod projector;
@@ -52,9 +54,14 @@ pub use gate::Gate;
 pub use generations::{Generations, Layout, Live, Reading};
 pub use group::Group;
 pub use halt::{Cause, Halt};
-pub use ops::Operations;
+pub use ops::{Operations, ParkedOperations};
+pub use parking::Parked;
+pub use parking::bury::DeadLetters;
+pub use parking::letters::{Drain, Drainage, Drained, Failure, Letter, Next, ParkedCounts, Parking, Wished, Wishes};
+pub use parking::topic::{DeadLetterTopic, KafkaDeadLetters, TopicAway};
 pub use partition::{BATCH_RECORDS_MAX, Ended, Feed, Partition, run as run_partition};
-pub use postgres::{PostgresStore, Scope, Tables};
+pub use policy::{ATTEMPTS_MAX, PARKED_KEYS_MAX, PARKED_RECORDS_MAX, POISON_PER_MINUTE_MAX, REPLAYS_MAX};
+pub use postgres::{PostgresStore, Scope, Tables, TouchedRow};
 pub use progress::{HEADS_FRESH_MS, Lag, PartitionState, Progress, Stopped, TopicFault};
 pub use projector::{Interest, Malformed, Projector};
 pub use reactor::{EffectId, EffectLog, Reactor};

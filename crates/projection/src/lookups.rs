@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use idempo_dead_letter::DeadLetterId;
 use idempo_ids::StreamId;
 use tokio::sync::{Mutex as Turn, oneshot};
 
@@ -55,6 +56,15 @@ impl<S: Store> Lookups<S> {
                 return answer.map_err(|error| StoreError::Unavailable(Box::new(error)));
             }
         }
+    }
+
+    /// A dead letter that stands before one of these streams.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] where the store can't say.
+    pub(crate) async fn parked_stream(&self, streams: &[(StreamId, u64)]) -> Result<Option<DeadLetterId>, StoreError> {
+        let streams: Vec<StreamId> = streams.iter().map(|(stream, _)| *stream).collect();
+        self.store.parked_stream(&streams).await
     }
 
     /// Asks for `own` streams, which may have been taken along by an earlier look, and for all that wait.

@@ -1,16 +1,23 @@
 //! The store's twin in memory, for tests: the same promises, and faults on demand.
 
+mod parking;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::BoxFuture;
+use idempo_dead_letter::{DeadLetter, DeadLetterId};
 use idempo_ids::{EventId, StreamId};
 
+use crate::parking::Parked;
+use crate::parking::letters::{Drain, Drainage, ParkedCounts, Wished, Wishes};
+use crate::parking::topic::{DeadLetterTopic, TopicAway};
 use crate::store::{Batch, Checkpoint, Commit, Lease, Store, StoreError, StreamEnd};
 
 /// A read model in memory.
 pub trait Model: Default + Clone + Send + Sync + 'static {
     /// What a batch adds.
-    type Writes: Send + Sync + 'static;
+    type Writes: Default + Send + Sync + 'static;
 
     /// Adds a batch, wholly or not at all.
     ///
@@ -46,6 +53,7 @@ struct State<M> {
     versions: BTreeMap<StreamId, StreamEnd>,
     last_events: BTreeMap<i32, EventId>,
     checkpoints: BTreeMap<i32, Checkpoint>,
+    lots: parking::Lots,
 }
 
 /// What a store held at some moment.
@@ -68,6 +76,28 @@ impl<M: Model> MemoryStore<M> {
     /// Makes the next calls fail, in this order.
     pub fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
         self.lock().faults.extend(faults);
+    }
+
+    /// Makes nothing fail from here on.
+    pub fn heal(&self) {
+        self.lock().faults.clear();
+    }
+
+    /// Changes the read model by hand.
+    pub fn mend(&self, change: impl FnOnce(&mut M)) {
+        change(&mut self.lock().state.model);
+    }
+
+    /// Asks for the dead letter of an offset to be replayed, or discarded. `false` where there is none, or it is asked for already.
+    #[must_use]
+    pub fn wish(&self, partition: i32, offset: i64, is_discard: bool) -> bool {
+        self.lock().state.lots.wish(partition, offset, is_discard)
+    }
+
+    /// The dead letters: partition, offset, and how often each was replayed in vain.
+    #[must_use]
+    pub fn letters(&self) -> Vec<(i32, i64, u32)> {
+        self.lock().state.lots.letters()
     }
 
     /// What the store holds now.
@@ -110,7 +140,11 @@ impl<M: Model> State<M> {
         checkpoint.next_offset = batch.to;
         checkpoint.newest_at = batch.newest_at.or(checkpoint.newest_at);
         self.versions.extend(batch.versions.iter().map(|end| (end.stream, *end)));
-        self.last_events.extend(batch.last_event.map(|event| (batch.partition, event)));
+        match batch.last_event {
+            Some(event) => self.last_events.insert(batch.partition, event),
+            None => self.last_events.remove(&batch.partition),
+        };
+        self.lots.park(batch.partition, &batch.parking);
         Ok(Commit::Committed)
     }
 }
@@ -162,5 +196,93 @@ impl<M: Model> Store for MemoryStore<M> {
 
     async fn checkpoints(&self) -> Result<Vec<Checkpoint>, StoreError> {
         self.call(|state| Ok(state.checkpoints.values().cloned().collect()))
+    }
+
+    async fn parked(&self, partition: i32) -> Result<Parked, StoreError> {
+        self.call(|state| Ok(state.lots.parked(partition)))
+    }
+
+    async fn wished(&self, partition: i32) -> Result<Vec<Wished>, StoreError> {
+        self.call(|state| Ok(state.lots.wished(partition)))
+    }
+
+    async fn drain(&self, drain: &Drain<M::Writes>) -> Result<Drainage, StoreError> {
+        self.call(|state| {
+            // All or nothing.
+            let mut drained = state.clone();
+            let drainage = drained.drain(drain)?;
+            if drainage == Drainage::Done {
+                *state = drained;
+            }
+            Ok(drainage)
+        })
+    }
+
+    async fn wishes(&self) -> Result<Wishes, StoreError> {
+        self.call(|state| Ok(state.lots.wishes()))
+    }
+
+    async fn parked_counts(&self) -> Result<ParkedCounts, StoreError> {
+        self.call(|state| Ok(state.lots.counts()))
+    }
+
+    async fn parked_stream(&self, streams: &[StreamId]) -> Result<Option<DeadLetterId>, StoreError> {
+        self.call(|state| Ok(state.lots.of_stream(streams)))
+    }
+}
+
+/// A dead-letter topic in memory, and faults on demand.
+#[derive(Debug, Default)]
+pub struct MemoryTopic {
+    inner: Mutex<TopicInner>,
+}
+
+#[derive(Debug, Default)]
+struct TopicInner {
+    records: Vec<DeadLetter>,
+    is_away: bool,
+    tries: usize,
+}
+
+impl MemoryTopic {
+    /// An empty topic.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What was written, in its order.
+    #[must_use]
+    pub fn records(&self) -> Vec<DeadLetter> {
+        self.topic().records.clone()
+    }
+
+    /// How often it was written to, in vain or not.
+    #[must_use]
+    pub fn tries(&self) -> usize {
+        self.topic().tries
+    }
+
+    /// Makes it away, or there again.
+    pub fn set_away(&self, is_away: bool) {
+        self.topic().is_away = is_away;
+    }
+
+    fn topic(&self) -> MutexGuard<'_, TopicInner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DeadLetterTopic for MemoryTopic {
+    fn write<'a>(&'a self, letters: &'a [DeadLetter]) -> BoxFuture<'a, Result<(), TopicAway>> {
+        Box::pin(async {
+            let mut topic = self.topic();
+            topic.tries += 1;
+            if topic.is_away {
+                return Err(TopicAway("injected".to_owned()));
+            }
+            topic.records.extend_from_slice(letters);
+            Ok(())
+        })
     }
 }

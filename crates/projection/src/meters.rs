@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use crate::parking::letters::ParkedCounts;
+
 const EVENTS: &str = "idempo_projection_events_total";
 const DUPLICATES: &str = "idempo_projection_duplicates_total";
 const PASSED_OVER: &str = "idempo_projection_passed_over_total";
@@ -17,6 +19,13 @@ const HEAD: &str = "idempo_projection_head";
 const POSITION: &str = "idempo_projection_position";
 const FRESHNESS: &str = "idempo_projection_freshness_seconds";
 const BATCH: &str = "idempo_projection_batch_records";
+const DEAD_LETTERS: &str = "idempo_dlq_produced_total";
+const DEAD_LETTERS_AWAY: &str = "idempo_dlq_unavailable";
+const PARKED_KEYS: &str = "idempo_parked_keys";
+const PARKED_RECORDS: &str = "idempo_parked_records";
+const PARKED_AGE: &str = "idempo_parked_oldest_age_seconds";
+const DRAINED_LETTERS: &str = "idempo_parked_drained_letters_total";
+const DRAINED_RECORDS: &str = "idempo_parked_drained_records_total";
 const COMMIT: &str = "idempo_projection_commit_duration_seconds";
 
 /// The metrics of one generation of a projection.
@@ -31,6 +40,12 @@ pub(crate) struct Meters {
     freshness: Gauge,
     batch: Histogram,
     commit: Histogram,
+    letters_away: Gauge,
+    parked_keys: Gauge,
+    parked_records: Gauge,
+    parked_age: Gauge,
+    drained_letters: Counter,
+    drained_records: Counter,
 }
 
 impl Meters {
@@ -47,6 +62,12 @@ impl Meters {
             freshness: gauge!(FRESHNESS, labels.clone()),
             batch: histogram!(BATCH, labels.clone()),
             commit: histogram!(COMMIT, labels.clone()),
+            letters_away: gauge!(DEAD_LETTERS_AWAY, labels.clone()),
+            parked_keys: gauge!(PARKED_KEYS, labels.clone()),
+            parked_records: gauge!(PARKED_RECORDS, labels.clone()),
+            parked_age: gauge!(PARKED_AGE, labels.clone()),
+            drained_letters: counter!(DRAINED_LETTERS, labels.clone()),
+            drained_records: counter!(DRAINED_RECORDS, labels.clone()),
             labels,
         }
     }
@@ -65,6 +86,33 @@ impl Meters {
 
     pub(crate) fn fenced(&self) {
         self.fenced.increment(1);
+    }
+
+    /// A dead letter was written to its topic.
+    pub(crate) fn dead_letter(&self, topic: &str, code: &'static str) {
+        let mut labels = self.labels.clone();
+        labels.push(Label::new("topic", topic.to_owned()));
+        labels.push(Label::from_static_parts("error_class", code));
+        counter!(DEAD_LETTERS, labels).increment(1);
+    }
+
+    /// A partition more waits, or does not any more, for the dead-letter topic.
+    pub(crate) fn dead_letters_away(&self, is_away: bool) {
+        if is_away { self.letters_away.increment(1.0) } else { self.letters_away.decrement(1.0) }
+    }
+
+    /// Dead letters were drained, and records with them.
+    pub(crate) fn drained(&self, letters: usize, records: usize) {
+        self.drained_letters.increment(u64::try_from(letters).unwrap_or(u64::MAX));
+        self.drained_records.increment(u64::try_from(records).unwrap_or(u64::MAX));
+    }
+
+    /// How much is parked, on all partitions; `age_ms` is that of the oldest dead letter.
+    pub(crate) fn parked(&self, counts: &ParkedCounts, age_ms: i64) {
+        let amount = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        self.parked_keys.set(amount(counts.keys));
+        self.parked_records.set(amount(counts.records));
+        self.parked_age.set(Duration::from_millis(age_ms.unsigned_abs()).as_secs_f64());
     }
 
     #[expect(clippy::cast_precision_loss, reason = "an offset above 2^53 would be shown rounded, and nothing is decided by it")]
@@ -140,6 +188,13 @@ fn describe() {
     describe_gauge!(HEAD, Unit::Count, "Offset of the next record to be written, by partition");
     describe_gauge!(POSITION, Unit::Count, "Offset of the first record that is not in the read model, by partition");
     describe_gauge!(FRESHNESS, Unit::Seconds, "Age of the newest event in the read model while some are missing, else 0");
+    describe_counter!(DEAD_LETTERS, Unit::Count, "Records that became dead letters, or failed again as such, by topic and reason");
+    describe_gauge!(DEAD_LETTERS_AWAY, Unit::Count, "Partitions of this process that wait for the dead-letter topic");
+    describe_gauge!(PARKED_KEYS, Unit::Count, "Keys that have a dead letter");
+    describe_gauge!(PARKED_RECORDS, Unit::Count, "Records that wait behind dead letters of their keys");
+    describe_gauge!(PARKED_AGE, Unit::Seconds, "How long ago the oldest dead letter failed first; 0 where there is none");
+    describe_counter!(DRAINED_LETTERS, Unit::Count, "Dead letters that were applied or discarded");
+    describe_counter!(DRAINED_RECORDS, Unit::Count, "Records that were applied when dead letters were drained");
     describe_histogram!(BATCH, Unit::Count, "Records of a batch");
     describe_histogram!(COMMIT, Unit::Seconds, "Time from a batch's records to its commit");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use idempo_ids::{EventId, StreamId};
 use lru::LruCache;
+use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info_span};
@@ -14,6 +15,9 @@ use tracing::{Instrument as _, Span, info_span};
 use crate::batch::{Decoded, Entry, Folded, Home, Version};
 use crate::event::Outline;
 use crate::halt::{Cause, Halt};
+use crate::parking::bury::DeadLetters;
+use crate::parking::letters::Parking;
+use crate::parking::{Lot, Parked};
 use crate::patience::{chain, patiently};
 use crate::progress::Progress;
 use crate::projector::Projector;
@@ -69,6 +73,11 @@ where
     F: Feed + Sync,
 {
     let mut task = Task::<S> {
+        lot: Lot::of(partition.parked.clone()),
+        // Nobody may have looked since somebody wished.
+        has_wishes: !partition.parked.keys.is_empty(),
+        deaf_until: None,
+        wishes: partition.progress.wishes(),
         seen: LruCache::unbounded(),
         next_offset: partition.lease.next_offset,
         known: partition.lease.last_event,
@@ -108,26 +117,40 @@ pub struct Partition<S> {
     pub home: Home,
     /// The lease, under which everything is committed. The feed begins at its offset.
     pub lease: Lease,
+    /// What was parked of it when it was taken.
+    pub parked: Parked,
+    /// Where what can't be applied goes.
+    pub letters: DeadLetters,
 }
 
-struct Task<S> {
-    partition: Partition<S>,
-    /// Everything before it is in the store.
-    next_offset: i64,
+pub(crate) struct Task<S> {
+    pub(crate) partition: Partition<S>,
+    /// Everything before it is in the store, or parked there.
+    pub(crate) next_offset: i64,
+    /// What is parked of it.
+    pub(crate) lot: Lot,
+    /// Whether somebody may want dead letters drained, as far as this task has heard.
+    pub(crate) has_wishes: bool,
+    /// Until when this is not heard: they could not be.
+    pub(crate) deaf_until: Option<Instant>,
+    /// The partitions of which somebody does, again and again as long as it is so.
+    wishes: watch::Receiver<Vec<i32>>,
     /// The event in the record before the offset of the lease, until that was read again.
     known: Option<EventId>,
     /// The last version of streams, as it is in the store.
-    seen: LruCache<StreamId, Version>,
+    pub(crate) seen: LruCache<StreamId, Version>,
     /// Cancelled when somebody else is seen to have the partition, or the store to have fallen back.
     fence: CancellationToken,
     /// Cancelled when the partition is taken away.
-    cancel: CancellationToken,
+    pub(crate) cancel: CancellationToken,
 }
 
 /// What became of some records.
-enum Step {
+pub(crate) enum Step {
     Done,
     Ended(Ended),
+    /// Those before one are in the store, and that one can't be.
+    Stopped(Halt),
     /// The store refuses the rows that follow from these records.
     Refused(String),
 }
@@ -143,25 +166,63 @@ impl<S: Store> Task<S> {
                 () = self.cancel.cancelled() => return Ok(Ended::Revoked),
                 () = self.fence.cancelled() => return Ok(Ended::Fenced),
                 _ = heads.tick() => { self.partition.progress.head(self.partition.home.partition, feed.head()); continue }
+                Ok(()) = self.wishes.changed() => self.hear(),
                 more = feed.next(&mut entries, BATCH_RECORDS_MAX) => if !more { return Ok(Ended::Revoked) },
+                () = std::future::ready(()), if self.has_wishes => {}
             }
             if !fill(&mut entries, feed).await {
                 return Ok(Ended::Revoked);
             }
-            self.check_log(&entries)?;
-            fail::fail_point!(crate::failpoint::PROJECT_FETCHED);
-            self.partition.progress.head(self.partition.home.partition, feed.head());
-            if let Some(ended) = self.take::<P, F>(&entries, feed).await? {
+            if let Some(ended) = self.read::<P, F>(&entries, feed).await? {
                 return Ok(ended);
             }
-            fail::fail_point!(crate::failpoint::PROJECT_BEFORE_HINT);
-            feed.done(self.next_offset);
+            // Between two batches, so that neither waits for all of the other.
+            if self.has_wishes
+                && let Some(ended) = self.drain::<P, F>(feed).await
+            {
+                return Ok(ended);
+            }
         }
     }
 
-    /// Says loudly why the partition stops, also to those who ask the store, and holds it until it is taken away.
-    async fn halt<P: Projector, F: Feed + Sync>(&self, halt: Halt, feed: &F) {
-        let Partition { home, topic, progress, store, lease } = &self.partition;
+    /// Brings what was read into the store.
+    async fn read<P: Projector<Writes = S::Writes>, F: Feed + Sync>(&mut self, entries: &[Entry], feed: &F) -> Result<Option<Ended>, Halt> {
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        self.check_log(entries)?;
+        fail::fail_point!(crate::failpoint::PROJECT_FETCHED);
+        self.partition.progress.head(self.partition.home.partition, feed.head());
+        if let Some(ended) = self.take::<P, F>(entries, feed).await? {
+            return Ok(Some(ended));
+        }
+        fail::fail_point!(crate::failpoint::PROJECT_BEFORE_HINT);
+        feed.done(self.next_offset);
+        Ok(None)
+    }
+
+    /// Hears whether somebody wants dead letters of this partition drained.
+    fn hear(&mut self) {
+        let number = self.partition.home.partition;
+        let is_wished = self.wishes.borrow_and_update().contains(&number);
+        self.has_wishes |= is_wished && self.deaf_until.is_none_or(|until| until <= Instant::now());
+    }
+
+    /// Drains some of what is wished, for as long as the partition is held.
+    async fn drain<P: Projector<Writes = S::Writes>, F: Feed + Sync>(&mut self, feed: &F) -> Option<Ended> {
+        let progress = Arc::clone(&self.partition.progress);
+        let (number, cancel) = (self.partition.home.partition, self.cancel.clone());
+        tokio::select! {
+            ended = self.drain_part::<P>() => ended,
+            () = overdue(&cancel) => Some(Ended::Revoked),
+            () = tell_head(&progress, number, feed) => Some(Ended::Revoked),
+        }
+    }
+
+    /// Says loudly why the partition stops, also to those who ask the store, and holds it until it is taken away. Dead letters are drained meanwhile: to
+    /// have fewer of them may be what it waits for.
+    async fn halt<P: Projector<Writes = S::Writes>, F: Feed + Sync>(&mut self, halt: Halt, feed: &F) {
+        let Partition { home, topic, progress, store, lease, .. } = &self.partition;
         let (number, offset, reason, code) = (home.partition, halt.offset, halt.cause.to_string(), halt.cause.code());
         tracing::error!(projection = P::NAME, %topic, partition = number, offset, code, reason, "the partition has stopped");
         progress.halted(topic, number, halt);
@@ -169,11 +230,24 @@ impl<S: Store> Task<S> {
             if let Err(error) = self.patiently(|| store.note_stop(number, lease.epoch, code, &reason)).await {
                 tracing::debug!(%topic, partition = number, error = chain(&error), "why the partition has stopped could not be kept");
             }
-            self.cancel.cancelled().await;
         };
         tokio::select! {
             () = noted => {}
             () = tell_head(progress, number, feed) => {}
+        }
+        let mut heads = interval(HEAD_INTERVAL);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return,
+                _ = heads.tick() => self.partition.progress.head(number, feed.head()),
+                Ok(()) = self.wishes.changed() => self.hear(),
+                () = std::future::ready(()), if self.has_wishes => {
+                    if self.drain::<P, F>(feed).await.is_some() {
+                        return self.cancel.cancelled().await;
+                    }
+                }
+            }
         }
     }
 
@@ -189,7 +263,8 @@ impl<S: Store> Task<S> {
         if found == Some(known) { Ok(()) } else { Err(Halt { offset: self.next_offset, cause: Cause::LogReplaced { known } }) }
     }
 
-    /// Brings a run of records into the store: in one batch, or, where the store refuses that, in smaller ones up to the record it refuses.
+    /// Brings a run of records into the store: in one batch, or, where the store refuses that, in smaller ones down to the record it refuses. What
+    /// can't be applied is parked.
     async fn take<P: Projector<Writes = S::Writes>, F: Feed + Sync>(&mut self, entries: &[Entry], feed: &F) -> Result<Option<Ended>, Halt> {
         let progress = Arc::clone(&self.partition.progress);
         let (number, cancel) = (self.partition.home.partition, self.cancel.clone());
@@ -197,33 +272,49 @@ impl<S: Store> Task<S> {
         let mut size = rest.len();
         while let Some(entries) = rest.get(..size.min(rest.len())).filter(|entries| !entries.is_empty()) {
             let step = tokio::select! {
-                step = self.batch::<P>(entries) => step?,
+                step = self.step::<P>(entries) => step?,
                 () = overdue(&cancel) => Step::Ended(Ended::Revoked),
                 () = tell_head(&progress, number, feed) => Step::Ended(Ended::Revoked),
             };
             match step {
-                Step::Done => rest = rest.get(entries.len()..).unwrap_or_default(),
+                Step::Done => {
+                    rest = rest.get(rest.partition_point(|entry| entry.offset < self.next_offset)..).unwrap_or_default();
+                    size = size.saturating_mul(2);
+                }
+                Step::Refused(_) => size = entries.len() / 2,
                 Step::Ended(ended) => return Ok(Some(ended)),
-                Step::Refused(_) if entries.len() > 1 => size = entries.len() / 2,
-                Step::Refused(reason) => return Err(Halt { offset: self.next_offset, cause: Cause::Refused(reason) }),
+                Step::Stopped(halt) => return Err(halt),
             }
         }
         Ok(None)
     }
 
-    async fn batch<P: Projector<Writes = S::Writes>>(&mut self, entries: &[Entry]) -> Result<Step, Halt> {
+    /// Commits some records, and what can't be applied among them as a dead letter. Refused are several only.
+    async fn step<P: Projector<Writes = S::Writes>>(&mut self, entries: &[Entry]) -> Result<Step, Halt> {
+        let (offset, cause) = match (self.batch::<P>(entries).await, entries) {
+            (Step::Stopped(Halt { offset, cause }), _) => (offset, cause),
+            (Step::Refused(reason), [entry]) => (entry.offset, Cause::Refused(reason)),
+            (step, _) => return Ok(step),
+        };
+        match entries.iter().find(|entry| entry.offset == offset) {
+            Some(entry) => self.bury::<P>(entry, cause).await,
+            None => Err(Halt { offset, cause }),
+        }
+    }
+
+    pub(crate) async fn batch<P: Projector<Writes = S::Writes>>(&mut self, entries: &[Entry]) -> Step {
         let started = Instant::now();
         let progress = Arc::clone(&self.partition.progress);
         // A closed semaphore would only mean that nobody counts.
         let _turn = if entries.len() < LARGE_RECORDS_MIN { None } else { progress.turns.acquire().await.ok() };
-        let decoded = Decoded::of::<P>(entries, self.next_offset, self.partition.home);
+        let decoded = Decoded::of::<P>(entries, self.next_offset, self.partition.home, &self.lot);
         let span = span::<P>(&self.partition, &decoded);
         match self.commit::<P>(decoded, started).instrument(span).await {
-            Ok((Commit::Fenced, _)) => Ok(Step::Ended(Ended::Fenced)),
-            Ok((Commit::Committed, Some(halt))) => Err(halt),
-            Ok((Commit::Committed, None)) => Ok(Step::Done),
-            Err(error) if error.is_transient() => Ok(Step::Ended(Ended::Revoked)),
-            Err(error) => Ok(Step::Refused(chain(&error))),
+            Ok((Commit::Fenced, _)) => Step::Ended(Ended::Fenced),
+            Ok((Commit::Committed, Some(halt))) => Step::Stopped(halt),
+            Ok((Commit::Committed, None)) => Step::Done,
+            Err(error) if error.is_transient() => Step::Ended(Ended::Revoked),
+            Err(error) => Step::Refused(chain(&error)),
         }
     }
 
@@ -233,17 +324,21 @@ impl<S: Store> Task<S> {
         decoded: Decoded,
         started: Instant,
     ) -> Result<(Commit, Option<Halt>), StoreError> {
-        self.look_up(&decoded).await?;
-        let seen = &self.seen;
-        let Folded { writes, versions, to, last_event, newest_at, counts, halt } =
-            decoded.fold::<P>(&|stream| seen.peek(&stream).copied().unwrap_or_default());
+        self.look_up(decoded.streams().collect()).await?;
+        let Folded { writes, versions, to, last_event, newest_at, counts, followers, halt } =
+            decoded.fold::<P>(&|stream| self.last_version(stream));
+        if !followers.is_empty() && self.lot.is_full(0, followers.len()) {
+            return Ok((Commit::Committed, Some(Halt { offset: self.next_offset, cause: Cause::ParkingFull })));
+        }
         let Some(to) = to else { return Ok((Commit::Committed, halt)) };
         let Partition { home: Home { partition, .. }, lease: Lease { epoch, .. }, .. } = self.partition;
         let end = |(stream, Version { number: version, event_id })| StreamEnd { stream, version, event_id };
         let mut versions: Vec<StreamEnd> = versions.into_iter().map(end).collect();
         // Neighbours in the index are written together.
         versions.sort_unstable_by_key(|end| end.stream);
-        let batch = Arc::new(Batch { partition, epoch, from: self.next_offset, to, newest_at, last_event, versions, writes });
+        let (from, parked) = (self.next_offset, followers.len());
+        let parking = Parking { letter: None, followers };
+        let batch = Arc::new(Batch { partition, epoch, from, to, newest_at, last_event, versions, writes, parking });
         if self.patiently(|| self.partition.store.commit(&batch)).await? == Commit::Fenced {
             return Ok((Commit::Fenced, None));
         }
@@ -251,15 +346,16 @@ impl<S: Store> Task<S> {
             self.seen.put(*stream, Version { number: *version, event_id: *event_id });
         }
         self.next_offset = to;
+        self.lot.follow(parked);
         self.partition.progress.waiters.committed(batch.versions.iter().map(|end| (end.stream, end.version)));
         self.partition.progress.committed(partition, to, newest_at, &counts, started.elapsed());
         Ok((Commit::Committed, halt))
     }
 
     /// Makes the versions of the streams known that are not: while the lease holds, nobody else moves them.
-    async fn look_up(&mut self, decoded: &Decoded) -> Result<(), StoreError> {
+    pub(crate) async fn look_up(&mut self, streams: Vec<StreamId>) -> Result<(), StoreError> {
         let seen = &mut self.seen;
-        let unknown: BTreeSet<StreamId> = decoded.streams().filter(|stream| seen.get(stream).is_none()).collect();
+        let unknown: BTreeSet<StreamId> = streams.into_iter().filter(|stream| seen.get(stream).is_none()).collect();
         if unknown.is_empty() {
             return Ok(());
         }
@@ -277,7 +373,7 @@ impl<S: Store> Task<S> {
         Ok(())
     }
 
-    async fn patiently<T, C: Future<Output = Result<T, StoreError>>>(&self, call: impl Fn() -> C) -> Result<T, StoreError> {
+    pub(crate) async fn patiently<T, C: Future<Output = Result<T, StoreError>>>(&self, call: impl Fn() -> C) -> Result<T, StoreError> {
         let Partition { home, topic, progress, .. } = &self.partition;
         patiently((topic, home.partition), &progress.meters, &self.cancel, call).await
     }

@@ -1,8 +1,11 @@
 //! The store on PostgreSQL: `schemas/inventory_view_db` has the tables, ARCHITECTURE.md §4 says why they are so.
 
+mod parking;
+
 use std::future::Future;
 use std::sync::Arc;
 
+use idempo_dead_letter::DeadLetterId;
 use idempo_errors::{Class, Classified as _};
 use idempo_ids::{EventId, StreamId, Uuid};
 use idempo_pg::{Client, Pool, Transaction};
@@ -10,13 +13,15 @@ use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
 use crate::copy::Micros;
+use crate::parking::Parked;
+use crate::parking::letters::{Drain, Drainage, ParkedCounts, Wished, Wishes};
 use crate::projector::Projector;
 use crate::store::{Batch, Checkpoint, Commit, Lease, Store, StoreError, StreamEnd};
 
 /// The tables of a read model: how its writes become rows. Set-based: a few statements, whatever the size of the batch.
 pub trait Tables: Send + Sync + 'static {
     /// What a batch adds.
-    type Writes: Send + Sync + 'static;
+    type Writes: Default + Send + Sync + 'static;
 
     /// Writes a batch's rows within its transaction. Rows that batches of two partitions share are locked in the order of their keys.
     ///
@@ -26,6 +31,28 @@ pub trait Tables: Send + Sync + 'static {
 
     /// What batches of different partitions add together, so that it can be written at once; `None` where that can't be said.
     fn together(writes: &[&Self::Writes]) -> Option<Self::Writes>;
+
+    /// The rows that a batch's writes can change, as they are within the transaction: to be compared with how they are after it. At most `limit`.
+    ///
+    /// # Errors
+    /// What the database says.
+    fn touched(
+        &self,
+        transaction: &Transaction<'_>,
+        writes: &Self::Writes,
+        limit: i64,
+    ) -> impl Future<Output = Result<Vec<TouchedRow>, idempo_pg::Error>> + Send;
+}
+
+/// A row of a read model, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TouchedRow {
+    /// The table, without its schema.
+    pub table: String,
+    /// The row's key, as a JSON object.
+    pub key: String,
+    /// The whole row, as a JSON object.
+    pub row: String,
 }
 
 /// Whose rows a store writes.
@@ -80,12 +107,15 @@ impl<T: Tables> PostgresStore<T> {
         let transaction = client.transaction().await?;
         // Asked for at a connection's first batch only, and before anything is sent: the checkpoints must be answered for before the rows are.
         let advance = transaction.prepare_cached(include_str!("sql/advance_checkpoints.sql")).await?;
-        let move_versions = transaction.prepare_cached(include_str!("sql/advance_versions.sql")).await?;
+        let parking = batches.iter().find(|batch| !batch.parking.is_empty());
+        let begin = if parking.is_some() { include_str!("sql/begin_drain.sql") } else { include_str!("sql/begin_batch.sql") };
+        let move_versions = include_str!("sql/advance_versions.sql");
+        transaction.prepare_cached(move_versions).await?;
         let (settings, advanced, versions, rows) = tokio::join!(
             biased;
-            async { Ok::<_, idempo_pg::Error>(transaction.batch_execute(include_str!("sql/begin_batch.sql")).await?) },
+            async { Ok::<_, idempo_pg::Error>(transaction.batch_execute(begin).await?) },
             self.advance(&transaction, &advance, batches),
-            self.move_versions(&transaction, &move_versions, batches),
+            self.move_versions(&transaction, move_versions, batches.iter().flat_map(|batch| &batch.versions).collect()),
             self.tables.write(&transaction, writes),
         );
         settings?;
@@ -94,6 +124,9 @@ impl<T: Tables> PostgresStore<T> {
             return Ok(false);
         }
         versions.and(rows)?;
+        if let Some(batch) = parking {
+            self.park(&transaction, batch.partition, &batch.parking).await?;
+        }
         fail::fail_point!(crate::failpoint::PROJECT_BEFORE_COMMIT);
         transaction.commit().await?;
         fail::fail_point!(crate::failpoint::PROJECT_COMMITTED);
@@ -119,22 +152,17 @@ impl<T: Tables> PostgresStore<T> {
         Ok(transaction.execute(statement, &parameters).await?)
     }
 
-    async fn move_versions(
-        &self,
-        transaction: &Transaction<'_>,
-        statement: &Statement,
-        batches: &[Arc<Batch<T::Writes>>],
-    ) -> Result<(), idempo_pg::Error> {
-        let mut ends: Vec<&StreamEnd> = batches.iter().flat_map(|batch| &batch.versions).collect();
+    async fn move_versions(&self, transaction: &Transaction<'_>, sql: &str, mut ends: Vec<&StreamEnd>) -> Result<(), idempo_pg::Error> {
         if ends.is_empty() {
             return Ok(());
         }
+        let statement = transaction.prepare_cached(sql).await?;
         // Neighbours in the index are written together.
         ends.sort_unstable_by_key(|end| end.stream);
         let streams: Vec<Uuid> = ends.iter().map(|end| end.stream.uuid()).collect();
         let versions: Vec<i64> = ends.iter().map(|end| i64::try_from(end.version).unwrap_or(i64::MAX)).collect();
         let events: Vec<Option<Uuid>> = ends.iter().map(|end| end.event_id.map(EventId::uuid)).collect();
-        transaction.execute(statement, &[&self.scope.generation, &streams, &versions, &events]).await?;
+        transaction.execute(&statement, &[&self.scope.generation, &streams, &versions, &events]).await?;
         Ok(())
     }
 
@@ -217,14 +245,41 @@ impl<T: Tables> Store for PostgresStore<T> {
         };
         rows.iter().map(read).collect::<Result<_, tokio_postgres::Error>>().map_err(|error| idempo_pg::classify(error).into())
     }
+
+    async fn parked(&self, partition: i32) -> Result<Parked, StoreError> {
+        Ok(self.read_parked(partition).await?)
+    }
+
+    async fn wished(&self, partition: i32) -> Result<Vec<Wished>, StoreError> {
+        Ok(self.read_wished(partition).await?)
+    }
+
+    async fn drain(&self, drain: &Drain<T::Writes>) -> Result<Drainage, StoreError> {
+        Ok(self.write_drain(drain).await?)
+    }
+
+    async fn wishes(&self) -> Result<Wishes, StoreError> {
+        Ok(self.read_wishes().await?)
+    }
+
+    async fn parked_counts(&self) -> Result<ParkedCounts, StoreError> {
+        Ok(self.count_parked().await?)
+    }
+
+    async fn parked_stream(&self, streams: &[StreamId]) -> Result<Option<DeadLetterId>, StoreError> {
+        Ok(self.read_parked_stream(streams).await?)
+    }
 }
 
 impl From<idempo_pg::Error> for StoreError {
     fn from(error: idempo_pg::Error) -> Self {
-        // A role that is refused now says nothing about the data: it is asked again until an operator has mended it.
-        let is_data = error.class() == Class::Internal && !matches!(error, idempo_pg::Error::Refused(_));
-        if is_data { Self::Refused(error.into()) } else { Self::Unavailable(error.into()) }
+        if is_of_data(&error) { Self::Refused(error.into()) } else { Self::Unavailable(error.into()) }
     }
+}
+
+/// Whether it is the data that is refused. A role that is refused now says nothing about the data: it is asked again until an operator has mended it.
+pub(crate) fn is_of_data(error: &idempo_pg::Error) -> bool {
+    error.class() == Class::Internal && !matches!(error, idempo_pg::Error::Refused(_))
 }
 
 fn as_count(length: usize) -> u64 {

@@ -1,16 +1,19 @@
 //! What is known of each partition: where it stands, how far behind, and whether it goes on.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use idempo_clock::SharedClock;
+use idempo_ids::StreamId;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::halt::Halt;
 use crate::meters::{Counts, Meters};
+use crate::parking::letters::{ParkedCounts, Wishes};
 use crate::partition::LARGE_AT_ONCE;
 use crate::store::{Checkpoint, Lease};
 use crate::waiters::Waiters;
@@ -95,6 +98,10 @@ pub struct Progress {
     topic_fault: watch::Sender<Option<TopicFault>>,
     /// One for each large batch that may be under way.
     pub(crate) turns: Semaphore,
+    /// The partitions of which somebody wants dead letters drained, as the store said last. Sent anew as long as it is so.
+    wishes: watch::Sender<Vec<i32>>,
+    /// Whether there are dead letters.
+    has_letters: AtomicBool,
 }
 
 struct Inner {
@@ -135,7 +142,43 @@ impl Progress {
             stopped: watch::channel(Vec::new()).0,
             topic_fault: watch::channel(None).0,
             turns: Semaphore::new(LARGE_AT_ONCE),
+            wishes: watch::channel(Vec::new()).0,
+            has_letters: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn wishes(&self) -> watch::Receiver<Vec<i32>> {
+        self.wishes.subscribe()
+    }
+
+    /// Tells the tasks of which partitions somebody wants dead letters drained, as the store says: [`crate::Store::wishes`]. The runtime does it several
+    /// times a second.
+    pub fn hear_wishes(&self, wishes: Wishes) {
+        self.has_letters.store(wishes.has_letters, Ordering::Relaxed);
+        if !wishes.partitions.is_empty() {
+            self.wishes.send_replace(wishes.partitions);
+        }
+    }
+
+    /// The store says how much is parked.
+    pub(crate) fn parked(&self, counts: &ParkedCounts) {
+        let age_ms = counts.oldest_at.map_or(0, |oldest| millis_between(oldest, self.clock.now()));
+        self.meters.parked(counts, age_ms);
+    }
+
+    /// Whether there are dead letters: of the partitions of this process as of now, of others as of a moment ago.
+    pub(crate) fn has_letters(&self) -> bool {
+        self.has_letters.load(Ordering::Relaxed)
+    }
+
+    /// A key is parked that these streams have their events under. Those who wait for them wait in vain, and look at once.
+    pub(crate) fn buried(&self, streams: &[StreamId]) {
+        self.has_letters.store(true, Ordering::Relaxed);
+        self.waiters.committed(streams.iter().map(|stream| (*stream, u64::MAX)));
     }
 
     /// How far the read model is behind: on one partition, or on all. Cheap: it asks nobody.

@@ -16,6 +16,9 @@ use crate::batch::{Entry, Home};
 use crate::gate::{Gate, Limits};
 use crate::group::Group;
 use crate::halt::{Cause, Halt};
+use crate::parking::Parked;
+use crate::parking::bury::DeadLetters;
+use crate::parking::topic::KafkaDeadLetters;
 use crate::partition::{Ended, Feed, Partition, run};
 use crate::patience::{chain, patiently};
 use crate::progress::{Progress, TopicFault};
@@ -25,6 +28,10 @@ use crate::view::View;
 
 /// How often the store is asked where the partitions stand.
 const CHECKPOINTS_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the store is asked of which partitions somebody wants dead letters drained, when nothing in this process says so.
+const WISHES_INTERVAL: Duration = Duration::from_millis(200);
+/// How often it is asked how much is parked.
+const PARKED_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the brokers are asked where the partitions end.
 const HEADS_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a partition whose lease is void waits to be revoked. When the group still gives it to this process then, the lease was void for
@@ -49,6 +56,8 @@ pub struct Options {
     pub topic: String,
     /// Its partitions.
     pub partitions: i32,
+    /// The partitions of its dead-letter topic.
+    pub dead_letter_partitions: i32,
     /// The generation.
     pub generation: i32,
 }
@@ -71,13 +80,27 @@ pub struct Projection<S: Store> {
     progress: Arc<Progress>,
     options: Options,
     gate: Arc<Gate>,
+    letters: DeadLetters,
+    /// Changes when somebody in this process has asked for dead letters to be drained.
+    wished: watch::Receiver<u64>,
 }
 
 impl<S: Store> Projection<S> {
     /// A projection into `store`. What it knows goes to `progress`.
     #[must_use]
     pub fn new(store: Arc<S>, progress: Arc<Progress>, options: Options) -> Self {
-        Self { group: Arc::new(Group::new(Arc::clone(&store))), store, progress, options, gate: Arc::default() }
+        let topic = Arc::new(KafkaDeadLetters::new(options.kafka.clone(), options.dead_letter_partitions));
+        let letters = DeadLetters { group: Arc::from(options.group_id.as_str()), topic };
+        let group = Arc::new(Group::new(Arc::clone(&store)));
+        // Without its sender it never changes.
+        let wished = watch::channel(0).1;
+        Self { group, store, progress, options, gate: Arc::default(), letters, wished }
+    }
+
+    /// The same, which looks at once when `wished` changes whether somebody wants dead letters drained.
+    #[must_use]
+    pub fn heeding(self, wished: watch::Receiver<u64>) -> Self {
+        Self { wished, ..self }
     }
 
     /// The same behind a gate.
@@ -123,6 +146,7 @@ impl<S: Store> Projection<S> {
                 group: &self.group,
                 progress: &self.progress,
                 gate: &self.gate,
+                letters: &self.letters,
                 topic: Arc::from(self.options.topic.as_str()),
                 partitions: self.options.partitions,
                 tasks: JoinSet::new(),
@@ -154,8 +178,16 @@ impl<S: Store> Projection<S> {
         let ends = idempo_kafka::TopicEnds::new(kafka, topic, *partitions).ok();
         let mut checkpoints = interval(CHECKPOINTS_INTERVAL);
         let mut heads = interval(HEADS_INTERVAL);
+        let (mut wishes, mut parked, mut wished) = (interval(WISHES_INTERVAL), interval(PARKED_INTERVAL), self.wished.clone());
         loop {
             tokio::select! {
+                _ = wishes.tick() => self.look_for_wishes().await,
+                Ok(()) = wished.changed() => self.look_for_wishes().await,
+                _ = parked.tick() => {
+                    if let Ok(counts) = self.store.parked_counts().await {
+                        self.progress.parked(&counts);
+                    }
+                }
                 _ = checkpoints.tick() => {
                     let before = self.progress.before();
                     match self.store.checkpoints().await {
@@ -175,6 +207,13 @@ impl<S: Store> Projection<S> {
 }
 
 impl<S: Store> Projection<S> {
+    async fn look_for_wishes(&self) {
+        match self.store.wishes().await {
+            Ok(wishes) => self.progress.hear_wishes(wishes),
+            Err(error) => tracing::debug!(error = chain(&error), "the read model does not say what is wished"),
+        }
+    }
+
     /// Asks the brokers how it is with the topic.
     async fn look_at(&self, ends: &idempo_kafka::TopicEnds) -> Result<(), idempo_kafka::Error> {
         match ends.check().await {
@@ -207,6 +246,7 @@ struct Member<'a, S: Store> {
     group: &'a Arc<Group<S>>,
     progress: &'a Arc<Progress>,
     gate: &'a Arc<Gate>,
+    letters: &'a DeadLetters,
     topic: Arc<str>,
     partitions: i32,
     tasks: JoinSet<(i32, Ended)>,
@@ -216,10 +256,13 @@ struct Member<'a, S: Store> {
     rejoin_at: BTreeMap<i32, Instant>,
 }
 
+/// A partition as it was taken: the lease, and what was parked of it.
+type Taken = Result<(Lease, Parked), StoreError>;
+
 /// An assignment whose partitions were taken from the store, or could not be.
 struct Acquired {
     assigned: Assigned,
-    leases: Vec<(i32, Result<Lease, StoreError>)>,
+    leases: Vec<(i32, Taken)>,
 }
 
 impl<S: Store> Member<'_, S> {
@@ -266,7 +309,7 @@ impl<S: Store> Member<'_, S> {
                 }
             }
         }
-        let offsets = taken.iter().map(|(number, lease)| {
+        let offsets = taken.iter().map(|(number, (lease, _))| {
             let partition = TopicPartition { topic: Arc::clone(&self.topic), partition: *number };
             let start = lease.last_event.map_or(StartOffset::Offset(lease.next_offset), |_| StartOffset::After(lease.next_offset));
             (partition, start)
@@ -274,8 +317,9 @@ impl<S: Store> Member<'_, S> {
         let streams = assigned.start(offsets.collect::<Vec<_>>());
         for stream in streams {
             let number = stream.partition().partition;
-            let Some(lease) = taken.remove(&number) else { continue };
-            tracing::info!(projection = P::NAME, topic = %self.topic, partition = number, lease.epoch, lease.next_offset, "partition taken");
+            let Some((lease, parked)) = taken.remove(&number) else { continue };
+            let parked_keys = parked.keys.len();
+            tracing::info!(projection = P::NAME, topic = %self.topic, partition = number, lease.epoch, lease.next_offset, parked_keys, "partition taken");
             let cancel = CancellationToken::new();
             self.running.insert(number, cancel.clone());
             let partition = Partition {
@@ -284,6 +328,8 @@ impl<S: Store> Member<'_, S> {
                 topic: Arc::clone(&self.topic),
                 home: Home { partition: number, partitions: self.partitions },
                 lease,
+                parked,
+                letters: self.letters.clone(),
             };
             let stream = Stream::new(stream, Arc::clone(self.gate));
             self.tasks.spawn(async move { (number, run::<P, Group<S>, _>(partition, stream, cancel).await) });
@@ -374,7 +420,12 @@ async fn acquire<S: Store>(store: Arc<S>, progress: Arc<Progress>, assigned: Ass
     let never = CancellationToken::new();
     for TopicPartition { topic, partition } in assigned.partitions().iter().filter(|assigned| assigned.partition < partitions) {
         fail::fail_point!(crate::failpoint::PROJECT_BEFORE_ACQUIRE);
-        let lease = patiently((topic, *partition), &progress.meters, &never, || store.acquire(*partition)).await;
+        let lease = patiently((topic, *partition), &progress.meters, &never, || async {
+            let lease = store.acquire(*partition).await?;
+            // After it: nobody else parks anything from here on.
+            Ok((lease, store.parked(*partition).await?))
+        })
+        .await;
         fail::fail_point!(crate::failpoint::PROJECT_ACQUIRED);
         leases.push((*partition, lease));
     }
@@ -410,9 +461,9 @@ impl Feed for Stream {
             if allowed > 0 {
                 self.gate.pace().took(allowed);
                 entries.extend(self.records.drain(..allowed).map(|record| {
-                    let offset = record.offset;
+                    let (offset, timestamp_ms, headers) = (record.offset, record.timestamp_ms, record.headers().clone());
                     let (key, value) = record.into_parts();
-                    Entry { offset, key, value }
+                    Entry { offset, key, value, headers, timestamp_ms }
                 }));
                 return true;
             }

@@ -4,9 +4,13 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::Arc;
 
+use idempo_dead_letter::DeadLetterId;
 use idempo_errors::Class;
 use idempo_ids::{EventId, StreamId};
 use jiff::Timestamp;
+
+use crate::parking::Parked;
+use crate::parking::letters::{Drain, Drainage, ParkedCounts, Parking, Wished, Wishes};
 
 /// Why the store did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +114,8 @@ pub struct Batch<W> {
     pub versions: Vec<StreamEnd>,
     /// The rows.
     pub writes: W,
+    /// What it parks. A batch that parks something is durable when it is committed.
+    pub parking: Parking,
 }
 
 /// What became of a batch.
@@ -125,7 +131,7 @@ pub enum Commit {
 /// Where a read model lives. The rows, the versions of the streams and the checkpoint change in one transaction.
 pub trait Store: Send + Sync + 'static {
     /// What a batch adds.
-    type Writes: Send + Sync + 'static;
+    type Writes: Default + Send + Sync + 'static;
 
     /// Takes a partition: every earlier lease on it is void. Durable when it returns.
     ///
@@ -163,4 +169,41 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// Where the store is away.
     fn checkpoints(&self) -> impl Future<Output = Result<Vec<Checkpoint>, StoreError>> + Send;
+
+    /// What is parked of a partition. To be asked for after [`Self::acquire`]: what any earlier lease parked is in the answer then.
+    ///
+    /// # Errors
+    /// Where the store is away.
+    fn parked(&self, partition: i32) -> impl Future<Output = Result<Parked, StoreError>> + Send;
+
+    /// Dead letters of a partition that people want drained, those first that were wished first; with as much of what is behind them as one drain takes.
+    ///
+    /// # Errors
+    /// Where the store is away.
+    fn wished(&self, partition: i32) -> impl Future<Output = Result<Vec<Wished>, StoreError>> + Send;
+
+    /// Drains dead letters in one transaction, all or nothing, under the epoch of the lease; the checkpoint stays. Durable when it returns. Made again
+    /// after its answer was lost, it is [`Drainage::Stale`], whether it is in or not.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    fn drain(&self, drain: &Drain<Self::Writes>) -> impl Future<Output = Result<Drainage, StoreError>> + Send;
+
+    /// Which partitions have wishes.
+    ///
+    /// # Errors
+    /// Where the store is away.
+    fn wishes(&self) -> impl Future<Output = Result<Wishes, StoreError>> + Send;
+
+    /// How much is parked, on all partitions.
+    ///
+    /// # Errors
+    /// Where the store is away.
+    fn parked_counts(&self) -> impl Future<Output = Result<ParkedCounts, StoreError>> + Send;
+
+    /// A dead letter of a key that one of these streams has its events under; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where the store is away.
+    fn parked_stream(&self, streams: &[StreamId]) -> impl Future<Output = Result<Option<DeadLetterId>, StoreError>> + Send;
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use idempo_dead_letter::DeadLetterId;
 use idempo_ids::StreamId;
 use tokio::time::{Instant, timeout_at};
 
@@ -29,12 +30,14 @@ impl<S> Clone for View<S> {
 }
 
 /// Whether a read model has what it was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reached {
     /// It has.
     Yes,
     /// Not within the time given; or not within a moment, and a partition has stopped ([`View::stops`]).
     NotYet,
+    /// It has not, and what it was asked for stands in line behind this dead letter, which waits for people.
+    Parked(DeadLetterId),
 }
 
 impl<S: Store> View<S> {
@@ -85,6 +88,11 @@ impl<S: Store> View<S> {
             missing.retain(|(stream, version)| found.get(stream).is_none_or(|end| end < version));
             if missing.is_empty() {
                 break;
+            }
+            if self.progress.has_letters()
+                && let Some(letter) = self.lookups.parked_stream(&missing).await?
+            {
+                return Ok(Reached::Parked(letter));
             }
             let now = Instant::now();
             // What has stopped will not come for as long as anybody waits; what is missing may be of others, which have a moment to come.

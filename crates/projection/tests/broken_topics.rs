@@ -48,18 +48,28 @@ fn poisons(number: u128, stranger: u128) -> Vec<(&'static str, Poison)> {
     ]
 }
 
+/// The dead letters in the store: partition, offset and code.
+async fn letters(view: &View) -> Vec<(i32, i64, String)> {
+    let client = view.pool.get().await.expect("the database answers");
+    let rows = client.query("SELECT partition, record_offset, code FROM dead_letter ORDER BY 1, 2", &[]).await.expect("rows");
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_else_stands_in_a_topic_stops_its_partition_by_name_and_no_other() {
+async fn whatever_else_stands_in_a_topic_is_a_dead_letter_by_name_and_without_it_all_goes_on() {
     let cases = poisons(0, 0).len();
     let partitions = i32::try_from(cases).expect("small") + 1;
     let (view, topic) = (View::new().await, Topic::with(partitions).await);
     let healthy = resident(partitions - 1, partitions);
     let mut records = Vec::new();
     let mut expected = Vec::new();
+    let mut rows = Totals::new();
     for partition in 0..partitions - 1 {
         let number = resident(partition, partitions);
         let (code, (key, value)) = poisons(number, healthy).swap_remove(usize::try_from(partition).expect("small"));
         let own = Some(player(number).to_string());
+        // What has another key, or none, leaves its player's own key alone.
+        rows.insert(player(number), if key == own { (2, 2) } else { (3, 3) });
         for (key, value) in [
             (own.clone(), Some(granted(number, 1, 1))),
             (own.clone(), Some(granted(number, 2, 1))),
@@ -68,36 +78,37 @@ async fn whatever_else_stands_in_a_topic_stops_its_partition_by_name_and_no_othe
         ] {
             records.push((partition, key, value));
         }
-        expected.push((partition, 2, code));
+        expected.push((partition, 2, code.to_owned()));
     }
     let records: Vec<Anything<'_>> = records
         .iter()
         .map(|(partition, key, value)| Anything { partition: *partition, key: key.as_ref().map(String::as_bytes), value: value.as_deref() })
         .collect();
     by_hand::write(&kafka(), &topic.name, &records).await.expect("it is written");
+    topic.write([(healthy, granted(healthy, 1, 1))]).await;
+    rows.insert(player(healthy), (1, 1));
 
     let process = Process::start(&view, &topic, "");
-    eventually(LIMIT, "each has stopped", async || process.progress.stops(None).len() >= cases).await;
-    let stops = process.progress.stops(None);
-    let found: Vec<_> = stops.iter().map(|stop| (stop.partition, stop.offset, stop.code.as_str())).collect();
-    assert_eq!(found, expected);
-    topic.write([(healthy, granted(healthy, 1, 1))]).await;
-    let mut rows: Totals = (0..partitions - 1).map(|partition| (player(resident(partition, partitions)), (2, 2))).collect();
-    rows.insert(player(healthy), (1, 1));
+    eventually(LIMIT, "each is a dead letter", async || letters(&view).await.len() >= cases).await;
     eventually_totals(&view, &rows).await;
+    assert_eq!(letters(&view).await, expected);
+    assert_eq!(process.progress.stops(None), []);
+    eventually(LIMIT, "all is read", async || process.view.lag(None).events == 0).await;
+    let ends = idempo_kafka::watermarks(&kafka(), &idempo_dead_letter::dlq_topic(&topic.name), 1).await.expect("the broker answers");
+    assert_eq!(ends, [(0, i64::try_from(cases).expect("small"))]);
 
-    // Another process learns it from the read model, and who takes the partitions again finds the same.
-    eventually(LIMIT, "it is kept", async || {
-        let noted = view.store(&topic.name);
-        let checkpoints = idempo_projection::Store::checkpoints(&*noted).await.expect("checkpoints");
-        checkpoints.iter().filter(|checkpoint| checkpoint.stopped.is_some()).count() == cases
-    })
-    .await;
+    // Another process has them as they are.
     process.stop().await;
     let again = Process::start(&view, &topic, "-again");
-    eventually(LIMIT, "each has stopped again", async || again.progress.stops(None).len() >= cases).await;
-    assert_eq!(again.progress.stops(None), stops);
-    assert_eq!(view.totals().await, rows);
+    view.execute(&format!(
+        "SELECT wish_for_dead_letters('tally', 1, '{}', array_agg(partition), array_agg(record_offset), array_agg(code), true, false, 5, 'tester', 'a test')
+         FROM dead_letter",
+        topic.name
+    ))
+    .await;
+    let rows: Totals = rows.into_keys().map(|id| (id, if id == player(healthy) { (1, 1) } else { (3, 3) })).collect();
+    eventually_totals(&view, &rows).await;
+    eventually(LIMIT, "none is left", async || letters(&view).await.is_empty()).await;
     again.stop().await;
 }
 

@@ -3,10 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use idempo_dead_letter::{Disposition, Stage};
 use idempo_ids::EventId;
-use idempo_projection::{Batch, Commit, Lease, Store, StoreError, StreamEnd};
+use idempo_kafka::RecordHeaders;
+use idempo_projection::{
+    Batch, Commit, Drain, Drainage, Drained, Entry, Failure, Lease, Letter, Next, Parked, Parking, Store, StoreError, StreamEnd, Wished,
+    Wishes,
+};
+use jiff::Timestamp;
 
-use crate::support::{Memory, Postgres, TOTAL_MAX, TallyWrites, Totals, View, player, stream_of};
+use crate::support::{Memory, Postgres, TOTAL_MAX, TallyWrites, Totals, View, granted, player, stream_of, under};
 
 /// A store, and a way to look behind it.
 trait Subject {
@@ -14,6 +20,8 @@ trait Subject {
     async fn begin() -> Self;
     fn store(&self) -> &Self::Store;
     async fn totals(&self) -> Totals;
+    /// Asks for the dead letter of an offset of partition 0 to be replayed or discarded.
+    async fn wish(&self, offset: i64, is_discard: bool);
 }
 
 struct InMemory(Memory);
@@ -31,6 +39,10 @@ impl Subject for InMemory {
 
     async fn totals(&self) -> Totals {
         self.0.model().0
+    }
+
+    async fn wish(&self, offset: i64, is_discard: bool) {
+        assert!(self.0.wish(0, offset, is_discard));
     }
 }
 
@@ -52,6 +64,14 @@ impl Subject for OnPostgres {
     async fn totals(&self) -> Totals {
         self.0.totals().await
     }
+
+    async fn wish(&self, offset: i64, is_discard: bool) {
+        self.0
+            .execute(&format!(
+                "SELECT wish_for_dead_letters('tally', 1, 'numbers', '{{0}}', '{{{offset}}}', '{{any}}', {is_discard}, false, 5, 'tester', 'a test')"
+            ))
+            .await;
+    }
 }
 
 /// A batch that grants `quantity` to player 1.
@@ -65,6 +85,7 @@ fn batch(lease: Lease, offsets: (i64, i64), version: u64, quantity: i64) -> Arc<
         last_event: Some(event(offsets.1)),
         versions: vec![end(version)],
         writes: TallyWrites(BTreeMap::from([(player(1), (quantity, 1))])),
+        parking: Parking::default(),
     })
 }
 
@@ -118,7 +139,8 @@ fn of_partition(partition: i32, lease: Lease) -> Arc<Batch<TallyWrites>> {
     let versions = vec![StreamEnd { stream: stream_of(number), version: 1, event_id: None }];
     let writes = TallyWrites(BTreeMap::from([(player(number), (1, 1))]));
     let (epoch, from, to) = (lease.epoch, lease.next_offset, lease.next_offset + 1);
-    Arc::new(Batch { partition, epoch, from, to, newest_at: None, last_event: None, versions, writes })
+    let parking = Parking::default();
+    Arc::new(Batch { partition, epoch, from, to, newest_at: None, last_event: None, versions, writes, parking })
 }
 
 async fn batches_of_different_partitions_are_committed_together_or_not_at_all<T: Subject>() {
@@ -221,6 +243,136 @@ async fn why_a_partition_has_stopped_is_known_until_it_is_taken_again<T: Subject
     assert_eq!(stopped().await, None);
 }
 
+/// A record of player 1.
+fn record(offset: i64, version: u64) -> Entry {
+    Entry {
+        timestamp_ms: 1_750_000_000_123,
+        headers: RecordHeaders::of([("a", Some(&b"1"[..])), ("b", None)]),
+        ..under(1, offset, Some(granted(1, version, 1)))
+    }
+}
+
+fn failure() -> Failure {
+    let at = Timestamp::from_second(1_750_000_000).expect("a time");
+    Failure {
+        stage: Stage::Apply,
+        disposition: Disposition::PoisonDomain,
+        code: "VERSION_GAP",
+        reason: "a\0gap".to_owned(),
+        attempts: 3,
+        replay_count: 0,
+        first_failed_at: at,
+        failed_at: at,
+    }
+}
+
+fn letter(offset: i64) -> Letter {
+    Letter { group: Arc::from("idempo.tally.g1"), entry: record(offset, 9), failure: failure(), streams: vec![stream_of(1)] }
+}
+
+fn parking(lease: Lease, (from, to): (i64, i64), parking: Parking) -> Arc<Batch<TallyWrites>> {
+    let (versions, writes) = (Vec::new(), TallyWrites::default());
+    Arc::new(Batch { partition: 0, epoch: lease.epoch, from, to, newest_at: None, last_event: None, versions, writes, parking })
+}
+
+/// Parks record 0, and records 1 to 3 behind it.
+async fn park<S: Store<Writes = TallyWrites>>(store: &S) -> Lease {
+    let lease = store.acquire(0).await.expect("a lease");
+    let head = parking(lease, (0, 1), Parking { letter: Some(letter(0)), followers: Vec::new() });
+    assert_eq!(commit(store, &head).await, Commit::Committed);
+    let followers = (1..4).map(|offset| record(offset, offset.unsigned_abs())).collect();
+    let behind = parking(lease, (1, 4), Parking { letter: None, followers });
+    assert_eq!(commit(store, &behind).await, Commit::Committed);
+    lease
+}
+
+fn drain(lease: Lease, letters: Vec<Drained>, quantity: i64) -> Drain<TallyWrites> {
+    let writes = TallyWrites(BTreeMap::from([(player(1), (quantity, 1))]));
+    Drain { partition: 0, epoch: lease.epoch, versions: vec![end(1)], writes, letters }
+}
+
+fn drained(wished: &Wished, through: i64, applied: u64, next: Next) -> Drained {
+    Drained { offset: wished.offset, revision: wished.revision, through, applied, next }
+}
+
+async fn what_a_batch_parks_is_there_for_whoever_comes_next_and_counts_with_the_checkpoint<T: Subject>() {
+    let subject = T::begin().await;
+    let store = subject.store();
+    let zombie = store.acquire(0).await.expect("a lease");
+    let lease = park(store).await;
+    let parked = store.parked(0).await.expect("it answers");
+    assert_eq!((parked.keys.len(), parked.records), (1, 3));
+    assert_eq!(store.checkpoints().await.expect("checkpoints")[0].next_offset, 4);
+    let zombies = parking(zombie, (0, 1), Parking { letter: Some(letter(0)), followers: Vec::new() });
+    assert_eq!(commit(store, &zombies).await, Commit::Fenced);
+    let again = parking(lease, (1, 4), Parking { letter: None, followers: vec![record(1, 1)] });
+    assert_eq!(commit(store, &again).await, Commit::Committed, "its answer was lost");
+    assert_eq!(store.parked(0).await.expect("it answers"), parked);
+    assert_eq!(store.parked(1).await.expect("it answers"), Parked::default());
+    let found = store.parked_stream(&[stream_of(2), stream_of(1)]).await.expect("it answers");
+    assert_eq!(found.map(|letter| (letter.group, letter.partition, letter.offset)), Some(("idempo.tally.g1".to_owned(), 0, 0)));
+    assert_eq!(store.parked_stream(&[stream_of(2)]).await.expect("it answers"), None);
+    let counts = store.parked_counts().await.expect("it answers");
+    assert_eq!((counts.letters, counts.keys, counts.records), (1, 1, 3));
+    assert_eq!(store.wishes().await.expect("it answers"), Wishes { partitions: vec![], has_letters: true });
+    assert_eq!(store.wished(0).await.expect("it answers"), []);
+}
+
+async fn a_drain_counts_once_under_the_lease_and_the_revision<T: Subject>() {
+    let subject = T::begin().await;
+    let store = subject.store();
+    let lease = park(store).await;
+    subject.wish(0, false).await;
+    assert_eq!(store.wishes().await.expect("it answers").partitions, [0]);
+    let wished = store.wished(0).await.expect("it answers").remove(0);
+    assert_eq!((&wished.head, wished.has_more, wished.is_discard, wished.is_begun), (&record(0, 9), false, false, false));
+    assert_eq!(wished.followers, (1..4).map(|offset| record(offset, offset.unsigned_abs())).collect::<Vec<_>>());
+    // The first part: the dead letter and one behind it.
+    let first = drain(lease, vec![drained(&wished, 1, 2, Next::More)], 10);
+    assert_eq!(store.drain(&first).await.expect("it answers"), Drainage::Done);
+    assert_eq!(store.drain(&first).await.expect("it answers"), Drainage::Stale, "it is in");
+    assert_eq!((subject.totals().await, store.versions(&[stream_of(1)]).await.expect("versions")), (totals(10, 1), vec![end(1)]));
+    let wished = store.wished(0).await.expect("it answers").remove(0);
+    assert_eq!((wished.is_begun, wished.followers.len()), (true, 2));
+    let rest = drain(lease, vec![drained(&wished, 3, 2, Next::Free)], 1);
+    let owner = store.acquire(0).await.expect("a lease");
+    assert_eq!(store.drain(&rest).await.expect("it answers"), Drainage::Fenced);
+    let rest = Drain { epoch: owner.epoch, ..rest };
+    assert_eq!(store.drain(&rest).await.expect("it answers"), Drainage::Done);
+    assert_eq!((subject.totals().await, store.parked(0).await.expect("it answers")), (totals(11, 2), Parked::default()));
+    assert_eq!(store.checkpoints().await.expect("checkpoints")[0].next_offset, 4, "it has not moved");
+}
+
+async fn what_fails_again_waits_as_before_and_a_follower_that_fails_takes_its_place<T: Subject>() {
+    let subject = T::begin().await;
+    let store = subject.store();
+    let lease = park(store).await;
+    subject.wish(0, false).await;
+    let wished = store.wished(0).await.expect("it answers").remove(0);
+    let again = Failure { replay_count: 1, attempts: 4, ..failure() };
+    let failed = Drain {
+        writes: TallyWrites::default(),
+        versions: Vec::new(),
+        ..drain(lease, vec![drained(&wished, 0, 0, Next::Failed(again))], 0)
+    };
+    assert_eq!(store.drain(&failed).await.expect("it answers"), Drainage::Done);
+    assert_eq!(store.wished(0).await.expect("it answers"), []);
+    subject.wish(0, true).await;
+    let wished = store.wished(0).await.expect("it answers").remove(0);
+    assert_eq!((wished.is_discard, wished.replay_count, wished.attempts), (true, 1, 4));
+    let refused = store.drain(&drain(lease, vec![drained(&wished, 3, 3, Next::Free)], TOTAL_MAX + 1)).await;
+    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    assert_eq!(store.parked(0).await.expect("it answers").records, 3, "nothing of it is in");
+    let blocked = Next::Blocked(Box::new(Letter { entry: record(2, 2), ..letter(2) }));
+    let drained = drain(lease, vec![drained(&wished, 1, 1, blocked)], 5);
+    assert_eq!(store.drain(&drained).await.expect("it answers"), Drainage::Done);
+    let parked = store.parked(0).await.expect("it answers");
+    assert_eq!((parked.keys.len(), parked.records), (1, 1));
+    subject.wish(2, false).await;
+    let wished = store.wished(0).await.expect("it answers").remove(0);
+    assert_eq!((wished.head, wished.followers), (record(2, 2), vec![record(3, 3)]));
+}
+
 macro_rules! on_every_store {
     ($($promise:ident)+) => {
         mod memory {
@@ -249,6 +401,9 @@ on_every_store! {
     of_racing_commits_of_one_batch_one_takes_effect
     batches_of_different_partitions_are_committed_together_or_not_at_all
     why_a_partition_has_stopped_is_known_until_it_is_taken_again
+    what_a_batch_parks_is_there_for_whoever_comes_next_and_counts_with_the_checkpoint
+    a_drain_counts_once_under_the_lease_and_the_revision
+    what_fails_again_waits_as_before_and_a_follower_that_fails_takes_its_place
 }
 
 #[tokio::test]

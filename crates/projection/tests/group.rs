@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use idempo_projection::memory::Fault;
-use idempo_projection::{Batch, Commit, Group, Lease, Store, StreamEnd};
+use idempo_projection::{Batch, Commit, Group, Lease, Parking, Store, StreamEnd};
 
 use crate::support::{Memory, TOTAL_MAX, TallyWrites, player, stream_of};
 
@@ -15,7 +15,8 @@ fn batch(partition: i32, lease: Lease, quantity: i64) -> Arc<Batch<TallyWrites>>
     let versions = vec![StreamEnd { stream: stream_of(number), version: 1, event_id: None }];
     let writes = TallyWrites(BTreeMap::from([(player(number), (quantity, 1))]));
     let (epoch, from, to) = (lease.epoch, lease.next_offset, lease.next_offset + 1);
-    Arc::new(Batch { partition, epoch, from, to, newest_at: None, last_event: None, versions, writes })
+    let parking = Parking::default();
+    Arc::new(Batch { partition, epoch, from, to, newest_at: None, last_event: None, versions, writes, parking })
 }
 
 async fn leases(store: &Memory) -> Vec<Lease> {

@@ -5,6 +5,8 @@ mod broken_topics;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod dead_letters;
+#[cfg(test)]
 mod group;
 #[cfg(test)]
 mod partition;

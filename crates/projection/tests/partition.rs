@@ -4,28 +4,30 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use idempo_devstack::testing::eventually;
-use idempo_projection::memory::Fault;
-use idempo_projection::{Cause, Ended, Halt, Partition, PartitionState, Progress, Store, run_partition};
+use idempo_projection::memory::{Fault, MemoryTopic};
+use idempo_projection::{Ended, Halt, Partition, Progress, Store, run_partition};
 use proptest::prelude::*;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{
-    HOME, LIMIT, Memory, TOTAL_MAX, Tally, Tap, Totals, entries, entry, feed, granted, malformed, of_unknown_type, passed_over, player,
-    progress, stream_of,
-};
+use crate::support::{HOME, LIMIT, Memory, Tally, Tap, Totals, entries, entry, feed, granted, letters_to, passed_over, player, progress};
 
-struct Running {
-    start: usize,
+pub(crate) struct Running {
+    pub(crate) start: usize,
     store: Arc<Memory>,
-    progress: Arc<Progress>,
-    tap: Tap,
-    cancel: CancellationToken,
-    task: JoinHandle<Ended>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) tap: Tap,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) task: JoinHandle<Ended>,
 }
 
 /// Takes partition 0 and runs it.
 async fn run(store: &Arc<Memory>) -> Running {
+    run_with(store, &Arc::default()).await
+}
+
+/// The same with this dead-letter topic.
+pub(crate) async fn run_with(store: &Arc<Memory>, dead: &Arc<MemoryTopic>) -> Running {
     let (tap, feed) = feed();
     let (cancel, progress) = (CancellationToken::new(), progress());
     let lease = loop {
@@ -34,24 +36,30 @@ async fn run(store: &Arc<Memory>) -> Running {
             break lease;
         }
     };
-    let partition = Partition { store: Arc::clone(store), progress: Arc::clone(&progress), topic: Arc::from("numbers"), home: HOME, lease };
+    let parked = loop {
+        if let Ok(parked) = store.parked(0).await {
+            break parked;
+        }
+    };
+    let (topic, letters) = (Arc::from("numbers"), letters_to(dead));
+    let partition = Partition { store: Arc::clone(store), progress: Arc::clone(&progress), topic, home: HOME, lease, parked, letters };
     let task = tokio::spawn(run_partition::<Tally, Memory, _>(partition, feed, cancel.clone()));
     let start = usize::try_from(lease.next_offset).expect("an offset");
     Running { start, store: Arc::clone(store), progress, tap, cancel, task }
 }
 
 impl Running {
-    async fn done(&self, next_offset: i64) {
+    pub(crate) async fn done(&self, next_offset: i64) {
         eventually(LIMIT, "the records are done", async || self.tap.done.load(Ordering::SeqCst) >= next_offset).await;
     }
 
-    async fn stopped(&self) -> Halt {
+    pub(crate) async fn stopped(&self) -> Halt {
         let mut stopped = self.progress.stopped();
         let stopped = tokio::time::timeout(LIMIT, stopped.wait_for(|stopped| !stopped.is_empty())).await;
         stopped.expect("it stops in time").expect("the progress lives")[0].1.clone()
     }
 
-    async fn end(self) -> Ended {
+    pub(crate) async fn end(self) -> Ended {
         self.cancel.cancel();
         self.task.await.expect("no panic")
     }
@@ -74,59 +82,6 @@ async fn an_event_counts_once_however_often_it_comes() {
     running.done(7).await;
     assert_eq!(running.store.model().0, total(1, 17, 4));
     assert_eq!(running.end().await, Ended::Revoked);
-}
-
-#[tokio::test]
-async fn a_missing_version_stops_the_partition_before_it() {
-    let running = run(&Arc::new(Memory::new())).await;
-    running.tap.send(entries([granted(1, 1, 10), granted(2, 1, 1), granted(1, 3, 10), granted(2, 2, 1)]));
-    let halt = running.stopped().await;
-    assert_eq!(halt, Halt { offset: 2, cause: Cause::Gap { stream: stream_of(1), last: 1, found: 3 } });
-    let model = running.store.model().0;
-    assert_eq!((model[&player(1)], model[&player(2)]), ((10, 1), (1, 1)), "what is before it is in, what is behind it is not");
-    assert_eq!(running.store.checkpoints().await.expect("checkpoints")[0].next_offset, 2);
-    assert_eq!(running.progress.states(), [(0, PartitionState::Stopped(halt))]);
-    assert_eq!(running.end().await, Ended::Revoked);
-}
-
-#[tokio::test]
-async fn a_stream_that_does_not_begin_at_version_1_stops_the_partition() {
-    let running = run(&Arc::new(Memory::new())).await;
-    running.tap.send(entries([granted(1, 2, 10)]));
-    assert_eq!(running.stopped().await.cause, Cause::Gap { stream: stream_of(1), last: 0, found: 2 });
-    assert_eq!(running.store.model().0, Totals::new());
-}
-
-#[tokio::test]
-async fn what_cant_be_understood_stops_the_partition_before_it() {
-    let cases: [(&str, Option<Vec<u8>>); 6] = [
-        ("UNDECODABLE_RECORD", None),
-        ("UNDECODABLE_RECORD", Some(b"not an envelope".to_vec())),
-        ("UNDECODABLE_RECORD", Some(Vec::new())),
-        ("UNDECODABLE_RECORD", Some(granted(1, 0, 10))),
-        ("UNKNOWN_EVENT_TYPE", Some(of_unknown_type(1, 2))),
-        ("MALFORMED_EVENT", Some(malformed(1, 2))),
-    ];
-    for (code, poison) in cases {
-        let running = run(&Arc::new(Memory::new())).await;
-        running.tap.send(entries([granted(1, 1, 10)]));
-        running.tap.send([entry(1, poison.clone())]);
-        running.tap.send([entry(2, Some(granted(1, 2, 10)))]);
-        let halt = running.stopped().await;
-        assert_eq!((halt.offset, halt.cause.code()), (1, code), "{poison:?}");
-        assert_eq!(running.store.model().0, total(1, 10, 1), "{poison:?}");
-        assert_eq!(running.store.checkpoints().await.expect("checkpoints")[0].next_offset, 1);
-    }
-}
-
-#[tokio::test]
-async fn a_record_that_the_read_model_refuses_is_found_and_stops_the_partition_before_it() {
-    let running = run(&Arc::new(Memory::new())).await;
-    let grants = (1..=100_u64).map(|version| granted(1, version, if version == 38 { TOTAL_MAX } else { 1 }));
-    running.tap.send(entries(grants));
-    let halt = running.stopped().await;
-    assert_eq!((halt.offset, halt.cause.code()), (37, "READ_MODEL_REFUSED"));
-    assert_eq!(running.store.model().0, total(1, 37, 37));
 }
 
 #[tokio::test]

@@ -39,8 +39,9 @@ impl Topic {
     /// Makes it; again after it was deleted, as soon as the broker has forgotten the old one.
     pub(crate) async fn make(&self) {
         let Self { name, partitions } = self;
-        let spec = TopicSpec { name: name.clone(), partitions: *partitions, retention_hours: 1, replication: 1, min_insync: 1 };
-        eventually(LIMIT, "the topic can be made", async || ensure_topics(&kafka(), std::slice::from_ref(&spec)).await.is_ok()).await;
+        let spec = |name, partitions| TopicSpec { name, partitions, retention_hours: 1, replication: 1, min_insync: 1 };
+        let specs = [spec(name.clone(), *partitions), spec(idempo_dead_letter::dlq_topic(name), 1)];
+        eventually(LIMIT, "the topics can be made", async || ensure_topics(&kafka(), &specs).await.is_ok()).await;
     }
 
     fn partition(number: u128) -> i32 {
@@ -88,6 +89,7 @@ impl Process {
             group_id: format!("{}{group}", topic.name),
             topic: topic.name.clone(),
             partitions: topic.partitions,
+            dead_letter_partitions: 1,
             generation: 1,
         };
         let projection = Projection::new(store, Arc::clone(&progress), options);
@@ -203,22 +205,17 @@ async fn an_offset_that_the_log_does_not_have_stops_its_partition_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_cant_be_understood_stops_its_partition_and_the_others_go_on() {
+async fn a_record_that_cant_be_understood_parks_its_key_and_its_partition_goes_on() {
     let (view, topic) = (View::new().await, Topic::new().await);
     let process = Process::start(&view, &topic, "");
-    let poisoned = Topic::partition(0);
     topic.write([(0, granted(0, 1, 1)), (0, of_unknown_type(0, 2)), (0, granted(0, 2, 1))]).await;
-    let mut stopped = process.progress.stopped();
-    let stopped = tokio::time::timeout(LIMIT, stopped.wait_for(|stopped| !stopped.is_empty())).await.expect("in time");
-    let expected = Halt { offset: 1, cause: Cause::UnknownType(299) };
-    assert_eq!(*stopped.expect("the progress lives"), [(poisoned, expected)]);
-    topic.write(grants(20, 1..=5).into_iter().filter(|(number, _)| Topic::partition(*number) != poisoned)).await;
-    let mut expected: Totals =
-        totals(20, 5).into_iter().filter(|(id, _)| partition_of(id.to_string().as_bytes(), PARTITIONS) != poisoned).collect();
+    topic.write(grants(20, 1..=5).into_iter().filter(|(number, _)| *number != 0)).await;
+    let mut expected = totals(20, 5);
     expected.insert(player(0), (1, 1));
     eventually_totals(&view, &expected).await;
-    eventually(LIMIT, "the lag of the stopped partition shows", async || process.view.lag(Some(poisoned)).events == 2).await;
-    assert!(process.view.lag(Some(poisoned)).ms > 0);
+    eventually(LIMIT, "nothing is left", async || process.view.lag(None).events == 0).await;
+    let reached = process.view.reached(&[(stream_of(0), 2)], LIMIT).await.expect("the database answers");
+    assert!(matches!(&reached, Reached::Parked(letter) if letter.topic == topic.name), "{reached:?}");
     process.stop().await;
 }
 

@@ -9,8 +9,10 @@ use idempo_clock::SystemClock;
 use idempo_devstack::testing::{self, TestDatabase};
 use idempo_ids::{StreamId, Uuid};
 use idempo_pg::{Pool, Transaction};
-use idempo_projection::memory::{MemoryStore, Model};
-use idempo_projection::{Entry, Event, Feed, Home, Interest, Malformed, PostgresStore, Progress, Projector, Scope, Tables};
+use idempo_projection::memory::{MemoryStore, MemoryTopic, Model};
+use idempo_projection::{
+    DeadLetters, Entry, Event, Feed, Home, Interest, Malformed, PostgresStore, Progress, Projector, Scope, Tables, TouchedRow,
+};
 use idempo_proto::event::v1::event_envelope::Data;
 use idempo_proto::event::v1::item_portion::What;
 use idempo_proto::event::v1::{EventEnvelope, FundsMinted, ItemGranted, ItemPortion};
@@ -101,6 +103,18 @@ impl Tables for TallyTables {
         writes.iter().try_for_each(|writes| together.merge(writes)).ok()?;
         Some(TallyWrites(together.0))
     }
+
+    async fn touched(&self, _: &Transaction<'_>, _: &TallyWrites, _: i64) -> Result<Vec<TouchedRow>, idempo_pg::Error> {
+        Ok(Vec::new())
+    }
+}
+
+/// The consumer group of tests in memory.
+pub(crate) const GROUP: &str = "idempo.tally.g1";
+
+/// Dead letters that go to a topic in memory.
+pub(crate) fn letters_to(topic: &Arc<MemoryTopic>) -> DeadLetters {
+    DeadLetters { group: Arc::from(GROUP), topic: Arc::clone(topic) as Arc<dyn idempo_projection::DeadLetterTopic> }
 }
 
 pub(crate) type Memory = MemoryStore<TallyModel>;
@@ -199,7 +213,12 @@ pub(crate) fn of_unknown_type(number: u128, version: u64) -> Vec<u8> {
 pub(crate) fn entry(offset: i64, value: Option<Vec<u8>>) -> Entry {
     let value = value.map(Bytes::from);
     let event = value.as_ref().and_then(|value| Event::decode(value).ok());
-    Entry { offset, key: event.map(|event| event.partition_key.to_string().into()), value }
+    Entry { offset, key: event.map(|event| event.partition_key.to_string().into()), value, ..Entry::default() }
+}
+
+/// A record in memory under a player's key, whatever it is.
+pub(crate) fn under(number: u128, offset: i64, value: Option<Vec<u8>>) -> Entry {
+    Entry { offset, key: Some(player(number).to_string().into()), value: value.map(Bytes::from), ..Entry::default() }
 }
 
 /// Records in memory, offsets from 0.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idempo_projection::memory::Fault;
-use idempo_projection::{Lag, Partition, Reached, Store, View, run_partition};
+use idempo_projection::{Lag, Parked, Partition, Reached, Store, View, run_partition};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{HOME, LIMIT, Memory, Tally, entries, feed, granted, progress, stream_of};
+use crate::support::{HOME, LIMIT, Memory, Tally, entries, feed, granted, letters_to, progress, stream_of};
 
 #[tokio::test]
 async fn a_reader_waits_for_the_position_it_asks_for_and_no_longer() {
@@ -15,7 +15,8 @@ async fn a_reader_waits_for_the_position_it_asks_for_and_no_longer() {
     let view = View::new(Arc::clone(&store), Arc::clone(&progress), 1);
     let lease = store.acquire(0).await.expect("a lease");
     let (tap, feed) = feed();
-    let partition = Partition { store, progress, topic: Arc::from("numbers"), home: HOME, lease };
+    let (topic, parked, letters) = (Arc::from("numbers"), Parked::default(), letters_to(&Arc::default()));
+    let partition = Partition { store, progress, topic, home: HOME, lease, parked, letters };
     let task = tokio::spawn(run_partition::<Tally, Memory, _>(partition, feed, CancellationToken::new()));
 
     assert_eq!(view.reached(&[], Duration::ZERO).await.expect("the store answers"), Reached::Yes, "no position is always reached");

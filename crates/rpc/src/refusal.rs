@@ -46,6 +46,16 @@ pub fn projection_stopped(domain: &str, projection: &str, position: &str, (parti
         .metadata("code", code)
 }
 
+/// What `min_position` asks for is of a key that has a dead letter, so it waits for people: `letter` names it. Trying again soon does not help.
+pub fn key_parked(domain: &str, projection: &str, position: &str, letter: &str) -> StatusBuilder {
+    let text = "what min_position asks for is parked behind a dead letter, which waits for people";
+    refusal(Code::FailedPrecondition, "KEY_PARKED", domain, text)
+        .metadata("projection", projection)
+        .metadata("position", position)
+        .metadata("dead_letter", letter)
+        .precondition("DEAD_LETTER", letter, "neither replayed nor discarded")
+}
+
 /// There is no history at the time that was asked for.
 pub fn as_of_out_of_range(domain: &str, oldest: jiff::Timestamp, newest: jiff::Timestamp) -> StatusBuilder {
     refusal(Code::OutOfRange, "AS_OF_OUT_OF_RANGE", domain, format!("there is history from {oldest} to {newest}"))

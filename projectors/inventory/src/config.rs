@@ -25,6 +25,8 @@ pub struct Config {
     pub consumer: idempo_kafka::ConsumerConfig,
     /// The number of the topic's partitions.
     pub partitions: i32,
+    /// The number of the partitions of its dead-letter topic, `<topic>.dlq`.
+    pub dead_letter_partitions: i32,
     /// About how many events of the event store a rebuild folds at once, 1 to 1,000,000: what they add is held in memory, for each worker.
     pub rebuild_part_events: u32,
 }
@@ -43,6 +45,7 @@ impl Default for Config {
                 ..idempo_kafka::ConsumerConfig::default()
             },
             partitions: topic.map_or(1, |topic| topic.partitions),
+            dead_letter_partitions: idempo_schemas::topics().dead_letters.partitions,
             rebuild_part_events: PART_EVENTS_DEFAULT,
         }
     }
@@ -71,6 +74,9 @@ impl Config {
         if self.partitions < 1 {
             return Err(Invalid::new("partitions", "must be at least 1"));
         }
+        if self.dead_letter_partitions < 1 {
+            return Err(Invalid::new("dead_letter_partitions", "must be at least 1"));
+        }
         Ok(())
     }
 
@@ -93,6 +99,7 @@ impl Config {
             group_id: self.consumer.group_id.clone(),
             topic: self.topic(),
             partitions: self.partitions,
+            dead_letter_partitions: self.dead_letter_partitions,
             generation: 0,
         };
         Layout { database: self.database.clone(), options }

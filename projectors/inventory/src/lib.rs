@@ -1,7 +1,8 @@
 //! The inventory projector: turns what happened to items into who has what, and answers queries on it.
 //!
 //! Place in the flow: it reads `economy-events`, where the relay puts what the inventory service appended; it is the only writer of
-//! `inventory_view_db`; its gRPC services are `idempo.inventory.v1.InventoryQueryService` and, for operators, `idempo.ops.v1.ProjectionService`.
+//! `inventory_view_db`; its gRPC services are `idempo.inventory.v1.InventoryQueryService` and, for operators, `idempo.ops.v1.ProjectionService` and
+//! `idempo.ops.v1.ParkedService`.
 //!
 //! Invariants: the rows are those of [`fold`] over the events, whichever order the streams came in, and at every moment those of the events up to
 //! the streams' versions beside them. The row of a unique item is that of its greatest hop; an item's history has each event once. An answer
@@ -30,8 +31,9 @@ pub use writes::{HistoryEntry, ItemRow, ItemState, LoadoutChange, StackChange, S
 use std::sync::Arc;
 
 use idempo_pg::Pool;
-use idempo_projection::{Conducted, Conductor, Generations, Halt, Live, Operations, Progress, Projector as _, Reading};
+use idempo_projection::{Conducted, Conductor, Generations, Halt, Live, Operations, ParkedOperations, Progress, Projector as _, Reading};
 use idempo_proto::inventory::v1::inventory_query_service_server::InventoryQueryServiceServer;
+use idempo_proto::ops::v1::parked_service_server::ParkedServiceServer;
 use idempo_proto::ops::v1::projection_service_server::ProjectionServiceServer;
 use idempo_runtime::{Condition, Invalid, Platform, Role, Running, Stage, Task};
 use tokio::sync::watch;
@@ -67,6 +69,8 @@ impl Role for InventoryProjection {
         let operated = (instance, has_source);
         let operations =
             Operations::new::<InventoryProjector, _>(handlers::DOMAIN, layout.clone(), operated, &generations, platform.clock.clone())?;
+        let operations = Arc::new(operations);
+        let parked = Parked::new(Arc::clone(&operations), &generations, InventoryTables);
 
         let pool = layout.control()?;
         platform.watch("database", move || {
@@ -87,27 +91,36 @@ impl Role for InventoryProjection {
             conductor.run(cancel).await;
             Ok(())
         });
-        let address = start_grpc(&config, handlers, operations, &platform).await?;
+        let address = start_grpc(&config, handlers, (operations, parked), &platform).await?;
         Ok(Running::new().with_address("grpc", address))
     }
 }
 
+type Parked = ParkedOperations<InventoryProjector, InventoryTables>;
+
 async fn start_grpc(
     config: &Config,
     handlers: Handlers,
-    operations: Operations,
+    (operations, parked): (Arc<Operations>, Parked),
     platform: &Platform,
 ) -> anyhow::Result<std::net::SocketAddr> {
     let queries = InventoryQueryServiceServer::new(Grpc(handlers))
         .max_decoding_message_size(config.grpc.max_request_bytes)
         .max_encoding_message_size(config.grpc.max_response_bytes);
-    let operations = ProjectionServiceServer::new(operations)
+    let operations = ProjectionServiceServer::from_arc(operations)
+        .max_decoding_message_size(config.grpc.max_request_bytes)
+        .max_encoding_message_size(config.grpc.max_response_bytes);
+    let parked = ParkedServiceServer::new(parked)
         .max_decoding_message_size(config.grpc.max_request_bytes)
         .max_encoding_message_size(config.grpc.max_response_bytes);
     let service = idempo_rpc::Service {
         domain: handlers::DOMAIN,
-        names: vec![InventoryQueryServiceServer::<Grpc>::NAME, ProjectionServiceServer::<Operations>::NAME],
-        routes: Routes::new(queries).add_service(operations),
+        names: vec![
+            InventoryQueryServiceServer::<Grpc>::NAME,
+            ProjectionServiceServer::<Operations>::NAME,
+            ParkedServiceServer::<Parked>::NAME,
+        ],
+        routes: Routes::new(queries).add_service(operations).add_service(parked),
     };
     let (ready, shutdown) = (platform.readiness.subscribe(), platform.tasks.token(Stage::Edge));
     let (address, serving) = idempo_rpc::serve(&config.grpc, service, ready, shutdown).await?;

@@ -13,10 +13,11 @@ pub(crate) fn describe() {
 }
 
 /// A read has waited for its position.
-pub(crate) fn waited(reached: Reached, took: Duration) {
+pub(crate) fn waited(reached: &Reached, took: Duration) {
     let outcome = match reached {
         Reached::Yes => "reached",
         Reached::NotYet => "behind",
+        Reached::Parked(_) => "parked",
     };
     histogram!(WAIT, "outcome" => outcome).record(took.as_secs_f64());
 }

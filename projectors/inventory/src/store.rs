@@ -1,9 +1,12 @@
 //! The read model's tables: how a batch's writes become rows.
 
+use std::collections::BTreeSet;
+
 use idempo_ids::{PlayerId, Uuid};
 use idempo_pg::{Error, Transaction};
-use idempo_projection::{CopyRows, Micros, Tables};
+use idempo_projection::{CopyRows, Micros, Tables, TouchedRow};
 use jiff::Timestamp;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::writes::{HistoryEntry, Writes};
@@ -39,6 +42,19 @@ impl Tables for InventoryTables {
             together.add(writes)?;
         }
         Some(together)
+    }
+
+    /// Of the items, stacks, loadouts and histories that the writes name, all rows: what one event changes is told by those of its player and item.
+    async fn touched(&self, transaction: &Transaction<'_>, writes: &Writes, limit: i64) -> Result<Vec<TouchedRow>, Error> {
+        let told = writes.history.iter().map(|entry| entry.item).chain(writes.items.keys().copied());
+        let items: BTreeSet<Uuid> = told.map(|item| item.uuid()).collect();
+        let players: BTreeSet<Uuid> =
+            writes.stacks.keys().map(|key| key.player).chain(writes.loadouts.keys().copied()).map(|player| player.uuid()).collect();
+        let (items, players): (Vec<Uuid>, Vec<Uuid>) = (items.into_iter().collect(), players.into_iter().collect());
+        let statement = transaction.prepare_cached(include_str!("sql/touched_rows.sql")).await?;
+        let rows = transaction.query(&statement, &[&items, &players, &limit]).await?;
+        let touched = |row: &Row| Ok(TouchedRow { table: row.try_get(0)?, key: row.try_get(1)?, row: row.try_get(2)? });
+        Ok(rows.iter().map(touched).collect::<Result<_, tokio_postgres::Error>>()?)
     }
 }
 

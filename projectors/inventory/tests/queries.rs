@@ -11,6 +11,7 @@ use idempo_ids::Uuid;
 use idempo_inventory_projector::{Config, InventoryProjection, ItemState, fold, read_rows};
 use idempo_kafka::{ConsumerConfig, Delivery, Outgoing, Producer, ProducerConfig, SendError, TopicSpec, ensure_topics, partition_of};
 use idempo_pg::Pool;
+use idempo_projection::POISON_PER_MINUTE_MAX;
 use idempo_proto::event::v1::{EventEnvelope, ItemKind};
 use idempo_proto::inventory::v1::inventory_query_service_client::InventoryQueryServiceClient;
 use idempo_proto::inventory::v1::{GetItemRequest, Item, ItemFilter, ListItemEventsRequest, ListItemsRequest};
@@ -20,6 +21,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
+use crate::stage::DEAD_LETTER_PARTITIONS;
 use crate::support::LIMIT;
 use crate::world::{PLAYERS, World, player, sample, stream};
 
@@ -41,8 +43,9 @@ impl Service {
     async fn start() -> Self {
         let database = testing::database("inventory_view_db").await;
         let topic = format!("{}economy-events", testing::topic_prefix());
-        let spec = TopicSpec { name: topic.clone(), partitions: PARTITIONS, retention_hours: 1, replication: 1, min_insync: 1 };
-        ensure_topics(&kafka(), &[spec]).await.expect("the topic can be made");
+        let spec = |name, partitions| TopicSpec { name, partitions, retention_hours: 1, replication: 1, min_insync: 1 };
+        let specs = [spec(topic.clone(), PARTITIONS), spec(format!("{topic}.dlq"), DEAD_LETTER_PARTITIONS)];
+        ensure_topics(&kafka(), &specs).await.expect("the topics can be made");
         let config = Config {
             database: database.config("idempo_inventory_projector"),
             kafka: kafka(),
@@ -300,12 +303,14 @@ async fn a_page_token_belongs_to_its_request() {
 async fn a_stopped_partition_shows_in_the_readiness_and_to_readers_that_need_it_and_the_others_answer() {
     let mut service = Service::start().await;
     let poisoned = partition_of(player(0).to_string().as_bytes(), PARTITIONS);
-    service.write(vec![(player(0).uuid(), b"not an envelope".to_vec())]).await;
+    let in_it = |key: &Uuid| partition_of(key.to_string().as_bytes(), PARTITIONS) == poisoned;
+    let keys = (1_000..).map(Uuid::from_u128).filter(in_it).take(POISON_PER_MINUTE_MAX + 1);
+    service.write(keys.map(|key| (key, b"not an envelope".to_vec())).collect()).await;
     let readiness = service.launched.platform.readiness.clone();
     eventually(LIMIT, "the readiness says so", async || !readiness.is_ready()).await;
     let missing = readiness.missing();
     assert_eq!(missing.len(), 1, "{missing:?}");
-    let said = format!("UNDECODABLE_RECORD: topic {}, partition {poisoned} stopped before offset 0", service.topic);
+    let said = format!("DEAD_LETTER_FLOOD: topic {}, partition {poisoned} stopped before offset {POISON_PER_MINUTE_MAX}", service.topic);
     assert!(format!("{missing:?}").contains(&said), "{missing:?}");
     let world = sample(3);
     let key = |envelope: &EventEnvelope| Uuid::from_slice(&envelope.partition_key).expect("a key");
@@ -330,7 +335,7 @@ async fn a_stopped_partition_shows_in_the_readiness_and_to_readers_that_need_it_
         let info = refused.get_details_error_info().expect("an ErrorInfo");
         assert_eq!((refused.code(), info.reason.as_str()), (Code::Unavailable, "PROJECTION_STOPPED"));
         let named = ["partition", "offset", "code"].map(|name| info.metadata[name].clone());
-        assert_eq!(named, [poisoned.to_string(), "0".to_owned(), "UNDECODABLE_RECORD".to_owned()]);
+        assert_eq!(named, [poisoned.to_string(), POISON_PER_MINUTE_MAX.to_string(), "DEAD_LETTER_FLOOD".to_owned()]);
     }
     service.stop().await;
 }

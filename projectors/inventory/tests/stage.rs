@@ -14,6 +14,7 @@ use idempo_projection::Outline;
 use idempo_proto::event::v1::EventEnvelope;
 use idempo_proto::inventory::v1::ListItemsRequest;
 use idempo_proto::inventory::v1::inventory_query_service_client::InventoryQueryServiceClient;
+use idempo_proto::ops::v1::parked_service_client::ParkedServiceClient;
 use idempo_proto::ops::v1::projection_service_client::ProjectionServiceClient;
 use idempo_proto::ops::v1::{
     Generation, GenerationState, GetGenerationRequest, GetProjectionRequest, GetVerificationRequest, ListProjectionAuditEntriesRequest,
@@ -28,7 +29,8 @@ use crate::support::LIMIT;
 use crate::world::player;
 
 pub(crate) const PROJECTION: &str = "projections/inventory";
-const PARTITIONS: i32 = 4;
+pub(crate) const PARTITIONS: i32 = 4;
+pub(crate) const DEAD_LETTER_PARTITIONS: i32 = 3;
 /// So few that the streams of a small world are in several parts.
 const PART_EVENTS: u32 = 400;
 
@@ -52,7 +54,8 @@ pub(crate) struct Stage {
     pub(crate) config: Config,
     pub(crate) ops: ProjectionServiceClient<Channel>,
     pub(crate) queries: InventoryQueryServiceClient<Channel>,
-    topic: String,
+    pub(crate) parked: ParkedServiceClient<Channel>,
+    pub(crate) topic: String,
     launched: Launched,
     servers: Servers,
 }
@@ -77,8 +80,9 @@ impl Stage {
     pub(crate) async fn start() -> Self {
         let (view, store) = (testing::database("inventory_view_db").await, testing::database("inventory_db").await);
         let topic = format!("{}economy-events", testing::topic_prefix());
-        let spec = TopicSpec { name: topic.clone(), partitions: PARTITIONS, retention_hours: 1, replication: 1, min_insync: 1 };
-        ensure_topics(&kafka(), &[spec]).await.expect("the topic can be made");
+        let spec = |name, partitions| TopicSpec { name, partitions, retention_hours: 1, replication: 1, min_insync: 1 };
+        let specs = [spec(topic.clone(), PARTITIONS), spec(format!("{topic}.dlq"), DEAD_LETTER_PARTITIONS)];
+        ensure_topics(&kafka(), &specs).await.expect("the topics can be made");
         Self::launch(topic, Servers { view, store, seq: AtomicI64::new(1) }).await
     }
 
@@ -96,9 +100,10 @@ impl Stage {
         let launched = launch::<InventoryProjection>(config.clone(), platform, None).await.expect("it starts");
         let address = format!("http://{}", launched.running.address("grpc").expect("an address"));
         let ops = ProjectionServiceClient::connect(address.clone()).await.expect("it is reached");
+        let parked = ParkedServiceClient::connect(address.clone()).await.expect("it is reached");
         let queries = InventoryQueryServiceClient::connect(address).await.expect("it is reached");
         tokio::time::timeout(LIMIT, launched.platform.readiness.wait_ready()).await.expect("it gets ready");
-        Self { config, ops, queries, topic, launched, servers }
+        Self { config, ops, queries, parked, topic, launched, servers }
     }
 
     pub(crate) async fn stop(self) {

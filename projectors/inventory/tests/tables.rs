@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use idempo_ids::StreamId;
 use idempo_inventory_projector::{InventoryProjector, InventoryTables, Writes, fold, read_rows};
-use idempo_projection::{Batch, Commit, Event, Group, PostgresStore, Scope, Store, StoreError, StreamEnd};
+use idempo_projection::{Batch, Commit, Event, Group, Parking, PostgresStore, Scope, Store, StoreError, StreamEnd};
 
 use crate::support::{ReadModel, interleaved, writes};
 use crate::world::{large_sample, sample};
@@ -23,7 +23,8 @@ async fn project(store: &impl Store<Writes = Writes>, partition: i32, events: Ve
         let to = from + i64::try_from(events.len()).expect("small");
         let newest_at = events.iter().map(|event| event.decided_at).max();
         let versions = versions.into_values().collect();
-        let batch = Arc::new(Batch { partition, epoch: lease.epoch, from, to, newest_at, last_event, versions, writes: writes(events) });
+        let (epoch, writes, parking) = (lease.epoch, writes(events), Parking::default());
+        let batch = Arc::new(Batch { partition, epoch, from, to, newest_at, last_event, versions, writes, parking });
         loop {
             match store.commit(&batch).await {
                 Ok(commit) => break assert_eq!(commit, Commit::Committed),
@@ -99,6 +100,7 @@ async fn a_stack_that_would_fall_below_zero_is_refused_as_a_whole() {
         last_event: None,
         versions: Vec::new(),
         writes,
+        parking: Parking::default(),
     });
     assert!(matches!(store.commit(&batch).await, Err(StoreError::Refused(_))));
     assert_eq!(read_rows(&read_model.pool).await.expect("the rows can be read"), idempo_inventory_projector::Rows::default());

@@ -277,3 +277,19 @@ impl World {
         self.say(who, Data::ItemConsumed(ItemConsumed { portion: some_of(how_many), reason: String::new() }));
     }
 }
+
+/// The first event of a player: some arrows.
+pub(crate) fn granted(number: usize) -> EventEnvelope {
+    let (owner, stream) = (player(number).uuid(), stream(number));
+    EventEnvelope {
+        event_id: bytes(derive(owner, "event", 1)),
+        stream_id: bytes(stream.uuid()),
+        version: 1,
+        partition_key: bytes(owner),
+        decided_at: Some(prost_types::Timestamp { seconds: 1_750_000_000, nanos: 0 }),
+        command_id: bytes(owner),
+        correlation_id: bytes(owner),
+        data: Some(Data::ItemGranted(ItemGranted { portion: some_of(3), reason: String::new() })),
+        ..EventEnvelope::default()
+    }
+}

@@ -10,6 +10,7 @@
 
 mod client;
 mod context;
+mod headers;
 mod rebalance;
 mod stream;
 mod thread;
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{Config, Error};
 
+pub use headers::RecordHeaders;
 pub use rebalance::{Assigned, Revoked, StartOffset};
 pub use stream::{PartitionStream, Record};
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::mpsc;
 
 use super::TopicPartition;
+use super::headers::RecordHeaders;
 use super::thread::Waker;
 
 /// The header that carries the W3C trace context.
@@ -22,10 +23,11 @@ pub struct Record {
     pub offset: i64,
     /// When it was produced or appended, by the topic's setting, in milliseconds since 1970; 0 where the broker has none.
     pub timestamp_ms: i64,
+    /// The key, then the value.
     bytes: Bytes,
     key_len: Option<usize>,
     has_value: bool,
-    traceparent: Option<Box<str>>,
+    headers: RecordHeaders,
 }
 
 impl Record {
@@ -34,18 +36,14 @@ impl Record {
         let (key, value) = (message.key(), message.payload());
         chunk.extend_from_slice(key.unwrap_or_default());
         chunk.extend_from_slice(value.unwrap_or_default());
-        let traceparent = message.headers().and_then(|headers| {
-            let header = headers.iter().find(|header| header.key == TRACEPARENT)?;
-            let text = str::from_utf8(header.value?).ok()?;
-            (text.len() == TRACEPARENT_CHARS).then(|| Box::from(text))
-        });
+        let bytes = chunk.split().freeze();
         Self {
             offset: message.offset(),
             timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
-            bytes: chunk.split().freeze(),
+            bytes,
             key_len: key.map(<[u8]>::len),
             has_value: value.is_some(),
-            traceparent,
+            headers: RecordHeaders::copy_of(message, chunk),
         }
     }
 
@@ -69,10 +67,17 @@ impl Record {
         (self.key_len.map(|_| key), self.has_value.then_some(value))
     }
 
+    /// The headers, in their order.
+    #[must_use]
+    pub const fn headers(&self) -> &RecordHeaders {
+        &self.headers
+    }
+
     /// The W3C trace context of the command behind the record, where it was traced.
     #[must_use]
     pub fn traceparent(&self) -> Option<&str> {
-        self.traceparent.as_deref()
+        let (_, value) = self.headers.iter().find(|(name, _)| *name == TRACEPARENT)?;
+        str::from_utf8(value?).ok().filter(|text| text.len() == TRACEPARENT_CHARS)
     }
 }
 

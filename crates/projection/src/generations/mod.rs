@@ -70,7 +70,7 @@ impl Layout {
         Pool::open(&idempo_pg::Config { search_path, max_connections: CONTROL_CONNECTIONS_MAX, ..self.database.clone() })
     }
 
-    fn options_of(&self, generation: i32) -> Options {
+    pub(crate) fn options_of(&self, generation: i32) -> Options {
         Options { group_id: format!("{}.g{generation}", self.options.group_id), generation, ..self.options.clone() }
     }
 }
@@ -118,6 +118,7 @@ pub struct Generations<T> {
     clock: SharedClock,
     live: watch::Sender<Live<T>>,
     bell: Arc<Notify>,
+    wished: watch::Sender<u64>,
 }
 
 /// A generation that is followed.
@@ -134,7 +135,15 @@ impl<T: Tables + Clone> Generations<T> {
     /// Where the configuration is unusable.
     pub fn new(layout: Layout, tables: T, clock: SharedClock) -> Result<Self, idempo_pg::Error> {
         let control = layout.control()?;
-        Ok(Self { layout, tables, control, clock, live: watch::channel(Live::Unknown).0, bell: Arc::default() })
+        Ok(Self {
+            layout,
+            tables,
+            control,
+            clock,
+            live: watch::channel(Live::Unknown).0,
+            bell: Arc::default(),
+            wished: watch::channel(0).0,
+        })
     }
 
     /// From where reads are answered, and what becomes of it.
@@ -146,6 +155,11 @@ impl<T: Tables + Clone> Generations<T> {
     /// What makes this process look at once.
     pub(crate) fn bell(&self) -> Arc<Notify> {
         Arc::clone(&self.bell)
+    }
+
+    /// What makes this process look at once whether somebody wants dead letters drained: one more.
+    pub(crate) fn wished(&self) -> watch::Sender<u64> {
+        self.wished.clone()
     }
 
     /// Follows the generations that there are until `cancel` is cancelled.
@@ -223,7 +237,8 @@ impl<T: Tables + Clone> Generations<T> {
         let progress = Arc::new(Progress::new(self.clock.clone(), P::NAME, number));
         let gate = Arc::new(Gate::new(generation.consumer_pace()));
         gate.set(known.limits(number));
-        let projection = Projection::new(store, Arc::clone(&progress), self.layout.options_of(number)).behind(Arc::clone(&gate));
+        let projection = Projection::new(store, Arc::clone(&progress), self.layout.options_of(number));
+        let projection = projection.behind(Arc::clone(&gate)).heeding(self.wished.subscribe());
         let reading = Arc::new(Reading { pool, view: projection.view(), progress });
         let cancel = CancellationToken::new();
         tracing::info!(projection = P::NAME, generation = number, "the generation is followed");

@@ -6,8 +6,11 @@
 
 mod audit;
 mod messages;
+mod parked;
 mod reads;
 mod wishes;
+
+pub use parked::ParkedOperations;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

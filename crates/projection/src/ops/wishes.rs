@@ -311,7 +311,7 @@ impl Operations {
 }
 
 /// Checks what every mutation must have: a caller's name and a reason.
-fn check_caller(violations: &mut Violations, attempt: &Attempt<'_>) -> Option<String> {
+pub(super) fn check_caller(violations: &mut Violations, attempt: &Attempt<'_>) -> Option<String> {
     violations.text("reason", attempt.reason, 1..=REASON_CHARS_MAX);
     let caller = violations.caller(attempt.metadata)?;
     let is_named = attempt.metadata.get(idempo_rpc::CALLER_METADATA).is_some();

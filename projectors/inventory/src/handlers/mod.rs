@@ -60,9 +60,13 @@ impl Handlers {
         if !position.is_empty() {
             let started = Instant::now();
             let reached = reading.view.reached(position, deadline.wait_budget()).await.map_err(|error| away(&error))?;
-            metrics::waited(reached, started.elapsed());
-            if reached == Reached::NotYet {
-                return Err(not_reached(&reading.view, partition, text));
+            metrics::waited(&reached, started.elapsed());
+            match reached {
+                Reached::Yes => {}
+                Reached::NotYet => return Err(not_reached(&reading.view, partition, text)),
+                Reached::Parked(letter) => {
+                    return Err(refusal::key_parked(DOMAIN, InventoryProjector::NAME, text, &letter.to_string()).into_status());
+                }
             }
         }
         let client = reading.pool.get().await.map_err(|error| away(&error))?;
