@@ -50,9 +50,8 @@ pub(crate) async fn observe(pool: &Pool, clock: &SharedClock, keep_days: u32, ca
             shown.count(pool, clock.now()).await?;
             if keep_days > 0 { forget(pool, clock.now(), keep_days).await } else { Ok(()) }
         };
-        match cancel.run_until_cancelled(observed).await {
-            Some(Err(error)) => tracing::debug!(error = chain(&error), "open dead letters could not be counted"),
-            Some(Ok(())) | None => {}
+        if let Some(Err(error)) = cancel.run_until_cancelled(observed).await {
+            tracing::debug!(error = chain(&error), "open dead letters could not be counted");
         }
     }
 }

@@ -64,6 +64,17 @@ impl Fake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many dead letters were applied, and how often the one that was applied most often.
+    pub(crate) fn applied(&self) -> (usize, Option<u32>) {
+        let state = self.state();
+        (state.applied.len(), state.applied.values().copied().max())
+    }
+
+    /// Has it know of nothing any more.
+    pub(crate) fn forget(&self) {
+        *self.state() = State::default();
+    }
+
     /// Gives it dead letters with as many records parked behind each.
     pub(crate) fn holds(&self, names: impl IntoIterator<Item = String>, parked: i64) {
         self.state().held.extend(names.into_iter().map(|name| (name, (0, parked))));

@@ -7,5 +7,6 @@ mod jobs;
 mod kills;
 mod operations;
 mod process;
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 mod speed;
 mod support;

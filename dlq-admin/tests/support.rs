@@ -23,6 +23,8 @@ use tonic::{Request, Status};
 
 use crate::fake::Fake;
 
+/// A record's key, value and headers.
+pub(crate) type RawRecord = (Option<Bytes>, Option<Bytes>, Vec<(String, Option<Bytes>)>);
 pub(crate) type Client = DeadLetterServiceClient<Channel>;
 
 /// The longest that anything here is waited for.
@@ -97,7 +99,7 @@ impl Stage {
         self.produce_raw(&records).await;
     }
 
-    pub(crate) async fn produce_raw(&self, records: &[(Option<Bytes>, Option<Bytes>, Vec<(String, Option<Bytes>)>)]) {
+    pub(crate) async fn produce_raw(&self, records: &[RawRecord]) {
         let (sender, mut deliveries) = tokio::sync::mpsc::unbounded_channel();
         // Nobody listens any more when the test is over.
         let on_delivery = move |_, delivery| drop(sender.send(delivery));
