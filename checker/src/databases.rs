@@ -232,7 +232,9 @@ impl Session {
                 ("item_events", self.rows(include_str!("sql/view_item_events.sql")).await?),
             ]);
             let (checkpoints, versions) = self.progress_of(generation).await?;
-            Ok(View { tables, checkpoints, versions })
+            let place = |_: &Self, row: &Row| Ok((self.get(row, "topic")?, self.get(row, "partition")?, self.get(row, "record_offset")?));
+            let parked = self.read(include_str!("sql/parked.sql"), &[&generation], place).await?;
+            Ok(View { tables, checkpoints, versions, parked: parked.into_iter().collect() })
         })
         .await
     }

@@ -1,6 +1,6 @@
 //! What is looked at: the event stores, the topics, and the tables that are derived from the events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use idempo_proto::event::v1::EventEnvelope;
@@ -175,6 +175,9 @@ pub struct Checkpoint {
     pub next_offset: i64,
 }
 
+/// Where a record is: topic, partition, offset.
+pub type Place = (String, i32, i64);
+
 /// A read model: its live generation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
@@ -184,6 +187,8 @@ pub struct View {
     pub checkpoints: Vec<Checkpoint>,
     /// The last version of each stream in it.
     pub versions: BTreeMap<Uuid, u64>,
+    /// Records below its checkpoints that it could not take, and those that wait behind them: they are not in its rows.
+    pub parked: BTreeSet<Place>,
 }
 
 /// How one outbox is relayed.

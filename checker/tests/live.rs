@@ -65,6 +65,37 @@ fn what_the_cursor_stands_for_has_to_be_in_kafka_and_nothing_else() {
 }
 
 #[test]
+fn what_people_have_discarded_is_no_flaw_unless_it_is_an_event_of_a_store() {
+    let mut evidence = good();
+    let topic = &mut evidence.topics[0];
+    let garbage = Record { offset: 1_000_000, value: b"garbage".as_slice().into(), ..topic.records.last().expect("a record").clone() };
+    let (stranger, own) = (garbage.clone(), topic.records.first().expect("a record").clone());
+    topic.records.push(garbage);
+    let place = |record: &Record| (topic.name.clone(), record.partition, record.offset);
+    let (stranger, own) = (place(&stranger), place(&own));
+    let mut look = look(evidence);
+    look.leave_out(&HashSet::from([own]));
+    assert!(!broken(&look).is_empty(), "a record that nobody knows is one too many");
+    look.leave_out(&HashSet::from([stranger]));
+    assert_eq!(broken(&look), Vec::<String>::new(), "it is left out, and the stores' own event is not");
+}
+
+#[test]
+fn what_is_parked_is_not_in_the_rows() {
+    let mut evidence = good();
+    let whole = evidence.topics[0].clone();
+    let parked = take_last(&mut evidence.topics[0], |record| {
+        let envelope: idempo_proto::event::v1::EventEnvelope = prost::Message::decode(record.value.clone()).expect("an envelope");
+        format!("{:?}", envelope.data).starts_with("Some(Item")
+    });
+    let mut look = look(good());
+    look.view = idempo_checker::facts::View { checkpoints: view_of(&whole).checkpoints, ..view_of(&evidence.topics[0]) };
+    assert!(!broken(&look).is_empty(), "it has passed a record that it does not have");
+    look.view.parked.insert((whole.name.clone(), parked.partition, parked.offset));
+    assert_eq!(broken(&look), Vec::<String>::new(), "it says that it has parked it");
+}
+
+#[test]
 fn a_read_model_is_compared_up_to_where_it_is() {
     let mut evidence = good();
     let whole = evidence.topics[0].clone();

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{audit, doctor, event, outbox, projection, relay, replay, top, trace};
+use crate::commands::{audit, dlq, doctor, event, outbox, projection, relay, replay, top, trace};
 use crate::exit::EXIT_CODES;
 use crate::failure::Failure;
 use crate::print::{Color, Form, TimeFormat};
 
-/// Operates idempo: relays, outboxes, events, projections, and the invariants that hold them together.
+/// Operates idempo: relays, outboxes, events, projections, dead letters, and the invariants that hold them together.
 #[derive(Debug, Parser)]
 #[command(name = "idempo", version, after_help = EXIT_CODES, subcommand_required = true, arg_required_else_help = true)]
 pub struct Arguments {
@@ -70,6 +70,9 @@ pub enum Command {
     /// Read models: where they stand, building one anew, comparing, switching.
     #[command(subcommand)]
     Projection(projection::Command),
+    /// Records that a consumer could not take: found, understood, rehearsed, replayed, discarded.
+    #[command(subcommand)]
+    Dlq(dlq::Command),
     /// Events, decoded.
     #[command(subcommand)]
     Event(event::Command),
@@ -77,7 +80,7 @@ pub enum Command {
     Trace(trace::Command),
     /// Writes events of the stores into a topic of their own.
     Replay(replay::Command),
-    /// Shows relays and projections live, in a terminal.
+    /// Shows relays, projections and dead letters live, in a terminal.
     Top(top::Command),
     /// Looks at every dependency.
     Doctor(doctor::Command),

@@ -165,6 +165,10 @@ fn hint_of(reason: &str) -> Option<&'static str> {
         "LIVE_GENERATION_MISMATCH" => "somebody has switched since: look again with `idempo projection status`",
         "REBUILD_UNDER_WAY" => "`idempo projection status` shows it, `idempo projection cancel` ends it",
         "HISTORY_INCOMPLETE" => "rebuild from the event store: --from store",
+        "JOB_MEMBERS_CHANGED" => "somebody has dealt with some of them since: `idempo dlq plan` makes another job",
+        "DEAD_LETTER_IN_JOB" => "`idempo dlq jobs --state applying` shows the job",
+        "DEAD_LETTER_NOT_OPEN" => "`idempo dlq show` tells what has become of it",
+        "KEY_PARKED" => "`idempo dlq show` tells why the dead letter failed",
         "OUTBOX_NOT_FOUND" => "`idempo relay status` lists the outboxes",
         _ => return None,
     })

@@ -121,6 +121,7 @@ const fn takes_its_time(command: &Command) -> bool {
         | Command::Trace(_)
         | Command::Event(commands::event::Command::Tail { .. }) => true,
         Command::Projection(command) => command.takes_its_time(),
+        Command::Dlq(command) => command.takes_its_time(),
         _ => false,
     }
 }
@@ -130,6 +131,7 @@ async fn run(command: Command, context: &Context, printer: &mut Printer<'_>) -> 
         Command::Relay(command) => commands::relay::run(command, context, printer).await,
         Command::Outbox(command) => commands::outbox::run(command, context, printer).await,
         Command::Projection(command) => commands::projection::run(command, context, printer).await,
+        Command::Dlq(command) => commands::dlq::run(command, context, printer).await,
         Command::Event(command) => commands::event::run(command, context, printer).await,
         Command::Trace(command) => commands::trace::run(&command, context, printer).await,
         Command::Replay(command) => commands::replay::run(&command, context, printer).await,

@@ -80,6 +80,8 @@ pub struct Profile {
     pub caller: Option<String>,
     /// Where relays serve gRPC, `host:port` each: any of them answers for every outbox.
     pub relays: Vec<String>,
+    /// Where the dead-letter service serves gRPC, `host:port` each: any process of it answers for all dead letters.
+    pub dead_letters: Vec<String>,
     /// Where projectors serve gRPC, by the projection's name.
     pub projectors: BTreeMap<String, String>,
     /// Where command services serve gRPC, by their names.

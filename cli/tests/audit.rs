@@ -81,6 +81,19 @@ fn a_rebuild_shows_what_is_damaged(world: &World) -> Result<()> {
     Ok(())
 }
 
+pub(crate) async fn what_it_finds_is_there_as_gauges(world: &mut World) -> Result<()> {
+    world.wait_until_quiet().await?;
+    let file = world.profile.with_extension("prom");
+    let ended = world.idempo(&format!("audit --every 200ms --metrics {} --timeout 6s", file.display()))?;
+    ensure!(ended.code == 124 && ended.stdout.is_empty(), "it goes on, and says nothing while all is well: {ended:?}");
+    let text = std::fs::read_to_string(&file)?;
+    let flaws: Vec<&str> = text.lines().filter(|line| line.starts_with("idempo_audit_flaws{")).collect();
+    ensure!(flaws.len() > 10 && flaws.iter().all(|line| line.ends_with(" 0")), "{text}");
+    ensure!(text.contains("idempo_audit_succeeded 1"), "{text}");
+    std::fs::remove_file(&file)?;
+    Ok(())
+}
+
 /// How many audits are made under load.
 const AUDITS: usize = 3;
 

@@ -2,6 +2,7 @@
 //! damaged on purpose is damaged last.
 
 mod audit;
+mod dead_letters;
 mod exits;
 mod following;
 mod quarantine;
@@ -38,7 +39,10 @@ fn main() -> anyhow::Result<ExitCode> {
         following::colour_is_where_it_is_wanted_and_nowhere_else,
         following::whoever_is_asked_at_a_terminal_decides,
         following::top_shows_what_moves_until_it_is_left,
+        dead_letters::what_is_settled_can_not_be_settled_again,
+        dead_letters::what_is_exported_is_known_when_it_comes_back,
         quarantine::a_refused_row_is_seen_and_sent_again,
+        audit::what_it_finds_is_there_as_gauges,
         audit::it_is_green_while_players_play,
         audit::one_damaged_row_of_each_kind_is_named,
     ];

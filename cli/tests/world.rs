@@ -60,6 +60,18 @@ pub(crate) struct World {
     pub(crate) transfer: Uuid,
     /// The key of a transfer that was refused.
     pub(crate) refused: Uuid,
+    /// What was poisoned, once something was.
+    pub(crate) letters: Option<Letters>,
+}
+
+/// The dead letters of the transcripts.
+pub(crate) struct Letters {
+    /// The name of the one that the read model refuses.
+    pub(crate) refused: String,
+    /// The name of the one that is no event.
+    pub(crate) garbage: String,
+    /// The key of the command whose event is parked behind the first.
+    pub(crate) parked: String,
 }
 
 /// A new idempotency key.
@@ -103,7 +115,7 @@ impl World {
         let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{}.toml", std::process::id()));
         std::fs::write(&profile, idempo_devstack::profile(&servers, &platform)?)?;
         let cluster = servers.cluster()?;
-        let mut world = Self { cluster, platform, servers, profile, transfer: Uuid::nil(), refused: Uuid::nil() };
+        let mut world = Self { cluster, platform, servers, profile, transfer: Uuid::nil(), refused: Uuid::nil(), letters: None };
         (world.transfer, world.refused) = world.play().await?;
         world.wait_until_quiet().await?;
         Ok(world)
@@ -248,6 +260,10 @@ impl World {
         command.env("IDEMPO_CLI_CONFIG", &self.profile).env("USER", "red").env("TERM", "dumb").env("COLUMNS", "160");
         command.env("RED", RED).env("BLUE", BLUE).env("TRANSFER", self.transfer.to_string());
         command.env("REFUSED", self.refused.to_string());
+        if let Some(letters) = &self.letters {
+            command.env("DEAD", &letters.refused).env("GARBAGE", &letters.garbage).env("PARKED", &letters.parked);
+            command.env("VIEW", self.cluster.role_url("inventory_view_db", "postgres"));
+        }
         command
     }
 

@@ -12,6 +12,7 @@ use idempo_proto::event::v1::Asset;
 
 use crate::figures::{Sent, Spread};
 use crate::load::Size;
+use crate::poison::mended::Mended;
 use crate::takeover::Killed;
 
 /// Everything there is to say about a run.
@@ -31,6 +32,8 @@ pub struct Account {
     pub seen: Seen,
     /// The killed relay.
     pub killed: Killed,
+    /// The poison, and what an operator did about it.
+    pub mended: Mended,
     /// Events in each store, by its name.
     pub events: Vec<(String, usize)>,
     /// Records in the topic.
@@ -141,6 +144,7 @@ impl fmt::Display for Account {
         self.load(f)?;
         self.relay(f)?;
         self.flow(f)?;
+        write!(f, "{}", self.mended)?;
         writeln!(f, "\n{}", self.report)?;
         let took = seconds(self.took);
         match self.report.broken().count() {

@@ -1,4 +1,4 @@
-//! The whole run: servers, platform, load, a killed relay, read-back, checks.
+//! The whole run: servers, platform, load, a killed relay, poison and its mending, a rebuild, read-back, checks.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use idempo_checker::checks::rows;
 use idempo_checker::checks::vacuity::{Seen, Trouble};
 use idempo_checker::databases::Session;
 use idempo_checker::evidence::wait_until_quiet;
-use idempo_checker::facts::{Rows, Tables};
+use idempo_checker::facts::{Rows, Tables, Topic};
 use idempo_checker::{Evidence, Rules, Sources, Verdict, check, ledger};
 use idempo_clock::{SharedClock, SystemClock};
 use idempo_devstack::{Cluster, Options, Platform, Progress as Tell, Servers};
@@ -22,6 +22,8 @@ use crate::account::Account;
 use crate::figures::{self, Sent};
 use crate::load::{self, Played, Size};
 use crate::logs;
+use crate::poison::mended::Mended;
+use crate::poison::{self, Stage, kinds};
 use crate::read_back::{self, Shown};
 use crate::takeover::{self, Killed, Outbox};
 use crate::wire::{Addresses, Wire};
@@ -95,7 +97,7 @@ pub async fn run(plan: &Plan) -> Result<Account> {
     Ok(account)
 }
 
-/// Runs the load on a running platform, kills the relay on the way, and checks what is left.
+/// Runs the load on a running platform, kills the relay on the way, poisons the topic and mends it, and checks what is left.
 async fn run_on(plan: &Plan, servers: &Servers, platform: &mut Platform, narrator: Narrator) -> Result<Account> {
     let cluster = servers.cluster()?;
     let clock = SystemClock::shared();
@@ -105,7 +107,15 @@ async fn run_on(plan: &Plan, servers: &Servers, platform: &mut Platform, narrato
         Outbox { name: "inventory", session: session(&cluster, "inventory_db").await? },
     ];
     narrator.say(&format!("{} clients begin to play, seed {}", plan.size.clients, plan.size.seed));
-    let (played, killed) = play_and_kill(plan.size, &wire, &clock, platform, &outboxes, narrator).await?;
+    let began = Instant::now();
+    let (mut played, killed) = play_and_kill(plan.size, (&wire, &clock), began, platform, &outboxes, narrator).await?;
+    let load_took = Duration::from_micros(played.took_us);
+    let (tell, topic) = (|line: &str| narrator.say(line), economy()?);
+    let seed = plan.size.seed.wrapping_add(1);
+    let stage = Stage { seed, began, wire: &wire, clock: &clock, servers, platform, cluster: &cluster, topic, tell: &tell };
+    let act = poison::play(&stage).await.context("the act with the poison")?;
+    played.history.absorb(act.history);
+    let players: Vec<PlayerId> = played.players.iter().chain(&act.players).copied().collect();
     narrator.say("all have played; reading back what they left");
     if let Some(path) = &plan.history {
         let file = std::fs::File::create(path).with_context(|| format!("making {}", path.display()))?;
@@ -117,15 +127,27 @@ async fn run_on(plan: &Plan, servers: &Servers, platform: &mut Platform, narrato
     wait_until_quiet(&sources, QUIET_LIMIT).await?;
     let mut evidence = Evidence::read(&sources, played.history).await?;
     evidence.met.add(Trouble::Takeover, u64::try_from(killed.takeovers.len())?);
-    let shown = read_back::read(&wire, &played.players, &evidence.stores).await?;
+    let shown = read_back::read(&wire, &players, &evidence.stores).await?;
     narrator.say("everything is read back; checking it");
-    account(plan.size, Duration::from_micros(played.took_us), &played.players, killed, &evidence, shown)
+    let mut kept = Verdict::new("I5", "Kafka has what was put in by hand still, beside the stores' events", "records");
+    kept.looked_at(kinds::take_out(&mut evidence.topics, &act.injected));
+    let due = u64::try_from(act.injected.len())?;
+    kept.require(kept.looked_at == due, || format!("{due} were put in"));
+    let mut account = account(plan.size, load_took, &players, (killed, act.mended), &evidence, shown)?;
+    account.report.verdicts.extend(act.verdicts.into_iter().chain([kept]));
+    Ok(account)
+}
+
+/// The topic of the economy, without its records.
+fn economy() -> Result<Topic> {
+    let economy = idempo_schemas::topics().topics.iter().find(|topic| topic.number == ECONOMY_TOPIC);
+    let economy = economy.context("economy-events is in topics.yaml")?;
+    Ok(Topic { name: economy.name.to_owned(), partitions: economy.partitions, records: Vec::new() })
 }
 
 /// Where the run's traces are, for the auditor.
 fn sources(servers: &Servers, cluster: &Cluster) -> Result<Sources> {
-    let economy = idempo_schemas::topics().topics.iter().find(|topic| topic.number == ECONOMY_TOPIC);
-    let topic = economy.context("economy-events is in topics.yaml")?.name.to_owned();
+    let topic = economy()?.name;
     Ok(Sources {
         wallet: cluster.role_url("wallet_db", AUDITOR),
         inventory: cluster.role_url("inventory_db", AUDITOR),
@@ -148,8 +170,8 @@ async fn session(cluster: &Cluster, database: &str) -> Result<Session> {
 /// Plays, and kills the relay when half of the commands are settled.
 async fn play_and_kill(
     size: Size,
-    wire: &Wire,
-    clock: &SharedClock,
+    (wire, clock): (&Wire, &SharedClock),
+    began: Instant,
     platform: &mut Platform,
     outboxes: &[Outbox],
     narrator: Narrator,
@@ -158,7 +180,7 @@ async fn play_and_kill(
     let half = u64::try_from(size.commands)? / KILL_AFTER_ONE_OF;
     let (wire, clock, load_progress) = (wire.clone(), clock.clone(), progress.clone());
     let mut playing = Playing {
-        load: tokio::spawn(async move { load::play(size, &wire, &clock, Instant::now(), &load_progress).await }),
+        load: tokio::spawn(async move { load::play(size, &wire, &clock, began, &load_progress).await }),
         bar: ProgressBar::new(u64::try_from(size.commands)?)
             .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} commands · {per_sec}")?),
         progress,
@@ -220,9 +242,17 @@ fn read_logs(platform: &Platform) -> Result<(usize, Vec<logs::Complaint>)> {
 }
 
 /// Checks everything and adds up the figures.
-fn account(size: Size, load_took: Duration, players: &[PlayerId], killed: Killed, evidence: &Evidence, shown: Shown) -> Result<Account> {
+fn account(
+    size: Size,
+    load_took: Duration,
+    players: &[PlayerId],
+    (killed, mended): (Killed, Mended),
+    evidence: &Evidence,
+    shown: Shown,
+) -> Result<Account> {
     let Evidence { history, stores, topics, .. } = evidence;
-    let mut report = check(evidence, &Rules { must_meet: Trouble::DEMO.to_vec(), ..Rules::default() });
+    let poison_injected = u64::try_from(mended.injected.iter().map(|(_, count)| count).sum::<usize>())?;
+    let mut report = check(evidence, &Rules { must_meet: Trouble::DEMO.to_vec(), poison_injected, ..Rules::default() });
     let ledger = ledger::fold(stores.iter().flat_map(|store| &store.events));
     let listed = table("items", rows::fold_stores(stores).listed());
     report.verdicts.push(rows::same_rows("what ListItems shows = fold of the events", &listed, &table("items", shown.items)));
@@ -234,6 +264,7 @@ fn account(size: Size, load_took: Duration, players: &[PlayerId], killed: Killed
         load_took,
         sent: Sent::of(history)?,
         killed,
+        mended,
         events: stores.iter().map(|store| (store.name.clone(), store.events.len())).collect(),
         records: topics.iter().map(|topic| topic.records.len()).sum(),
         duplicates: seen.count(Trouble::Duplicate),

@@ -1,4 +1,5 @@
-//! The showcase: plays with the platform through its public API, breaks a relay on the way, and checks afterwards that nothing is off.
+//! The showcase: plays with the platform through its public API, breaks a relay on the way, poisons a topic and mends it as an operator does,
+//! and checks afterwards that nothing is off.
 //!
 //! Place in the flow: outside of it. It knows the protos and nothing of the services' code; `idempo-checker` judges what is left behind.
 //!
@@ -9,6 +10,7 @@ pub mod demo;
 pub mod figures;
 pub mod load;
 pub mod logs;
+pub mod poison;
 pub mod read_back;
 pub mod takeover;
 pub mod wire;

@@ -12,7 +12,7 @@ use idempo_showcase::demo::{self, Plan};
 use idempo_showcase::load::Size;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Plays with the platform through its public API, kills a relay on the way, and checks that nothing is off.
+/// Plays with the platform through its public API, kills a relay and poisons a topic on the way, and checks that nothing is off.
 #[derive(Parser)]
 #[command(name = "idempo-showcase", version)]
 struct Arguments {

@@ -39,7 +39,7 @@ pub fn fold_stores(stores: &[Store]) -> Model {
 }
 
 /// The read model as it follows from the records below its own checkpoints, and the last version of each stream in them: whatever is in the
-/// tables beyond that, or is not there, was not written in one transaction with the checkpoint.
+/// tables beyond that, or is not there, was not written in one transaction with the checkpoint. What it has parked it has on purpose not in its rows.
 #[must_use]
 pub fn fold_topics(topics: &[Topic], view: &View) -> (Model, HashMap<Uuid, u64>) {
     let (mut model, mut versions, mut seen) = (Model::default(), HashMap::new(), HashSet::new());
@@ -48,7 +48,8 @@ pub fn fold_topics(topics: &[Topic], view: &View) -> (Model, HashMap<Uuid, u64>)
     for topic in topics {
         for record in &topic.records {
             let is_read = next.get(&(topic.name.as_str(), record.partition)).is_some_and(|next| record.offset < *next);
-            let (true, Some(event)) = (is_read, record.event()) else { continue };
+            let is_parked = !view.parked.is_empty() && view.parked.contains(&(topic.name.clone(), record.partition, record.offset));
+            let (true, false, Some(event)) = (is_read, is_parked, record.event()) else { continue };
             let Ok(envelope) = EventEnvelope::decode(record.value.clone()) else { continue };
             if !crate::inventory::concerns(&envelope) || !seen.insert(event.event_id) {
                 continue;

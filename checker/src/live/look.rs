@@ -9,7 +9,7 @@ use crate::checks::money::Sums;
 use crate::databases::Session;
 use crate::error::Error;
 use crate::evidence::{Sources, dump};
-use crate::facts::{IdleTransaction, Outbox, Store, Tables, Topic, View};
+use crate::facts::{IdleTransaction, Outbox, Place, Store, Tables, Topic, View};
 use crate::kafka;
 
 /// For how long a session may be idle in a transaction, in milliseconds: less is a transaction under way.
@@ -115,7 +115,7 @@ impl Look {
     ///
     /// # Errors
     /// When something can't be read.
-    pub async fn take(sources: &Sources, patience: Patience) -> Result<Self, Error> {
+    pub async fn take(sources: &Sources, patience: Patience, discarded: &HashSet<Place>) -> Result<Self, Error> {
         let (wallet, inventory, view) =
             tokio::try_join!(Session::open(&sources.wallet), Session::open(&sources.inventory), Session::open(&sources.inventory_view))?;
         let mut look = Self { databases: 3, ..Self::default() };
@@ -126,10 +126,21 @@ impl Look {
         let (wallet_store, tables, sums) = wallet.wallet().await?;
         look.stores = vec![wallet_store, inventory.store().await?];
         (look.wallet_tables, look.wallet_sums) = (tables, sums);
+        look.leave_out(discarded);
         for session in [&wallet, &inventory, &view] {
             look.idle.extend(session.idle_in_transaction(IDLE_LEAST_MS).await?);
         }
         Ok(look)
+    }
+
+    /// Leaves out the records at these places that are no event of a store, as these bytes: people have looked at them, and said that nobody is to have
+    /// them. An event of a store stays, whatever people have said of it.
+    pub fn leave_out(&mut self, discarded: &HashSet<Place>) {
+        let stored: HashSet<&[u8]> = self.stores.iter().flat_map(|store| &store.events).map(|event| event.envelope.as_ref()).collect();
+        for topic in &mut self.topics {
+            let is_discarded = |partition, offset| discarded.contains(&(topic.name.clone(), partition, offset));
+            topic.records.retain(|record| !is_discarded(record.partition, record.offset) || stored.contains(record.value.as_ref()));
+        }
     }
 
     /// Waits until what is there now is in Kafka and in the read model, or patience ends; notes what is missing then.

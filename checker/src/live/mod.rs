@@ -13,6 +13,9 @@
 //! below its checkpoints, and of the stores' events up to its stream versions. Retention removes the beginning of a log: what can only be said of a whole
 //! log is not said of such a one.
 //!
+//! What the read model has parked is below its checkpoints and not in its rows: it says so in the same look (2). What is no event and was discarded by
+//! people is left out of the topics; nothing else is.
+//!
 //! That everything comes to rest (I13) is asked of what was there when the audit began.
 
 mod flow;
@@ -20,20 +23,23 @@ mod look;
 
 pub use look::{Cursor, Look, Patience};
 
+use std::collections::HashSet;
+
 use crate::checks::{effects, items, money, rest, rows, streams};
 use crate::error::Error;
 use crate::evidence::Sources;
-use crate::facts::Store;
+use crate::facts::{Place, Store};
 use crate::history::History;
 use crate::ledger;
 use crate::report::Report;
 
-/// Looks at everything and checks it.
+/// Looks at everything and checks it. `discarded` are the places of dead letters that people have discarded: what is there and is no event of a store
+/// is no flaw.
 ///
 /// # Errors
 /// When something can't be read. A stored event that can't be decoded is [`Error::Format`].
-pub async fn audit(sources: &Sources, patience: Patience) -> Result<Report, Error> {
-    let look = Look::take(sources, patience).await?;
+pub async fn audit(sources: &Sources, patience: Patience, discarded: &HashSet<Place>) -> Result<Report, Error> {
+    let look = Look::take(sources, patience, discarded).await?;
     Ok(check(&look))
 }
 

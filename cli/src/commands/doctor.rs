@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 use idempo_kafka::{Error as KafkaError, TopicEnds};
-use idempo_proto::ops::v1::GetRelayStatusRequest;
+use idempo_proto::ops::v1::dead_letter_service_client::DeadLetterServiceClient;
 use idempo_proto::ops::v1::relay_service_client::RelayServiceClient;
+use idempo_proto::ops::v1::{GetRelayStatusRequest, ListDeadLetterGroupsRequest};
 use idempo_schemas::{Database, MigrationSet};
 use serde_json::json;
 use tokio_postgres::Client;
@@ -59,6 +60,9 @@ pub async fn run(_command: &Command, context: &Context, printer: &mut Printer<'_
     let profile = context.profile();
     for address in &profile.relays {
         checks.push(in_time("relay", address, relay(address, context)).await);
+    }
+    for address in &profile.dead_letters {
+        checks.push(in_time("dead letters", address, dead_letters(address, context)).await);
     }
     for (what, processes) in [("service", &profile.services), ("projector", &profile.projectors)] {
         for (name, address) in processes {
@@ -115,6 +119,7 @@ fn settings(context: &Context) -> Check {
     let profile = context.profile();
     let missing: Vec<&str> = [
         ("relays", profile.relays.is_empty()),
+        ("dead_letters", profile.dead_letters.is_empty()),
         ("services", profile.services.is_empty()),
         ("projectors", profile.projectors.is_empty()),
         ("stores", profile.stores.is_empty()),
@@ -140,6 +145,22 @@ async fn relay(address: &str, context: &Context) -> Check {
             Check::new("relay", address, Finding::Fine, format!("holds {held} of {} outboxes", answer.outboxes.len()))
         }
         Err(failure) => Check::new("relay", address, Finding::Away, failure.message),
+    }
+}
+
+/// Open dead letters are players whose read models stand still: nothing is wrong with the service, and somebody has to look.
+async fn dead_letters(address: &str, context: &Context) -> Check {
+    let asked = async {
+        let mut client = DeadLetterServiceClient::new(channel(address)?);
+        Ok::<_, Failure>(client.list_dead_letter_groups(context.request(ListDeadLetterGroupsRequest::default())).await?.into_inner())
+    };
+    match asked.await {
+        Ok(answer) if answer.total_count == 0 => Check::new("dead letters", address, Finding::Fine, "none are open"),
+        Ok(answer) => {
+            let detail = format!("{} are open, in {} groups: `idempo dlq groups`", answer.total_count, answer.groups.len());
+            Check::new("dead letters", address, Finding::Odd, detail)
+        }
+        Err(failure) => Check::new("dead letters", address, Finding::Away, failure.message),
     }
 }
 

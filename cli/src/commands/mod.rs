@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod config;
+pub mod dlq;
 pub mod doctor;
 pub mod event;
 pub mod outbox;

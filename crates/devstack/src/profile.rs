@@ -21,9 +21,11 @@ const PROJECTIONS: [(&str, &str, &str); 1] = [("inventory", "inventory-projector
 pub fn profile(servers: &Servers, platform: &Platform) -> Result<String> {
     let cluster = servers.cluster()?;
     let mut text = String::from("default_profile = \"local\"\n\n[profiles.local]\n");
-    let relays: Vec<String> =
-        platform.services().filter(|(name, _)| name.starts_with("relay-")).map(|(_, relay)| format!("\"{}\"", relay.grpc())).collect();
-    writeln!(text, "relays = [{}]", relays.join(", "))?;
+    for (key, prefix) in [("relays", "relay-"), ("dead_letters", "dlq-admin")] {
+        let there = platform.services().filter(|(name, _)| name.starts_with(prefix));
+        let addresses: Vec<String> = there.map(|(_, process)| format!("\"{}\"", process.grpc())).collect();
+        writeln!(text, "{key} = [{}]", addresses.join(", "))?;
+    }
     text.push_str("\n[profiles.local.projectors]\n");
     for (name, process, _) in PROJECTIONS {
         writeln!(text, "{name} = \"{}\"", platform.service(process)?.grpc())?;

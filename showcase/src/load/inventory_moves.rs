@@ -181,6 +181,16 @@ pub(super) fn transfer_piece(world: &World, dice: &mut Dice) -> Option<Planned> 
     transfer_of_piece(world, dice, piece, what)
 }
 
+/// Gives an item of this player to the next of the client's own players.
+pub(super) fn pass_on(world: &World, dice: &mut Dice, player: usize) -> Option<Planned> {
+    let piece = world.pieces.iter().find(|piece| piece.player == player && piece.is_free())?.clone();
+    let to = world.player_id(player.checked_add(1)?.checked_rem(world.players.len())?);
+    let item_id = piece.item_id.clone();
+    let what = transfer_item_request::What::Item(world.item_name(&piece));
+    let draft = transfer_draft(world, dice, player, to, what)?.learning(move |world, _reply| world.learn_piece_moved(&item_id, to));
+    Some(draft.applied())
+}
+
 /// Gives away what a reservation holds: an item, or else a quantity.
 pub(super) fn transfer_reserved(world: &World, dice: &mut Dice) -> Option<Planned> {
     let of_piece = dice.place_where(&world.pieces, |piece| piece.reservation.is_some());

@@ -1,5 +1,6 @@
 //! The load: 32 clients that play with 1,000 players, seeded.
 
+pub mod afflicted;
 mod client;
 mod dice;
 #[cfg(test)]

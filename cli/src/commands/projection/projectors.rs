@@ -83,7 +83,7 @@ impl<'a> Projectors<'a> {
     }
 
     /// The projection with this name, `inventory` or `projections/inventory`, with its generations and who keeps it.
-    pub(super) async fn find(&self, name: &str) -> Result<(Projector<'a>, Projection), Failure> {
+    pub(crate) async fn find(&self, name: &str) -> Result<(Projector<'a>, Projection), Failure> {
         let all = self.all().await?;
         let known: Vec<String> = all.iter().map(|(_, projection)| short(&projection.name).to_owned()).collect();
         let found = all.into_iter().find(|(_, projection)| short(&projection.name) == short(name));
@@ -94,6 +94,11 @@ impl<'a> Projectors<'a> {
 }
 
 impl Projector<'_> {
+    /// Where it serves gRPC.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Asks the process.
     pub(super) async fn ask<M, A>(
         &self,

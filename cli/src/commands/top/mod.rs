@@ -1,4 +1,4 @@
-//! `idempo top`: relays and projections, live in a terminal.
+//! `idempo top`: relays, projections and dead letters, live in a terminal.
 
 mod screen;
 
@@ -7,10 +7,11 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use idempo_proto::ops::v1::{Outbox, Projection};
+use idempo_proto::ops::v1::{DeadLetterGroup, Outbox, Projection};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use tokio::sync::mpsc;
 
+use super::dlq::service::Service;
 use super::projection::projectors::Projectors;
 use crate::context::{Context, parse_timeout};
 use crate::exit::Exit;
@@ -22,7 +23,7 @@ const KEY_WAIT: Duration = Duration::from_millis(100);
 /// How many keys may wait to be heeded.
 const KEYS_MAX: usize = 16;
 
-/// Shows relays and projections, and how they move, until q is pressed.
+/// Shows relays, projections and dead letters, and how they move, until q is pressed.
 #[derive(Debug, Args)]
 pub struct Command {
     /// How often everything is looked at.
@@ -35,6 +36,7 @@ struct Seen {
     at: Instant,
     outboxes: Result<(Vec<Outbox>, Away), Failure>,
     projections: Result<(Vec<Projection>, Away), Failure>,
+    dead_letters: Result<Vec<DeadLetterGroup>, Failure>,
 }
 
 /// What is shown: the last look, and how it differs from the one before.
@@ -42,6 +44,8 @@ struct Seen {
 struct Shown {
     outboxes: Vec<Outbox>,
     projections: Vec<Projection>,
+    /// Open dead letters, by what they have in common.
+    dead_letters: Vec<DeadLetterGroup>,
     /// By projection: records that came into its topic a second, and records that it read a second.
     rates: BTreeMap<String, (f64, f64)>,
     /// What went wrong at the last look.
@@ -73,7 +77,7 @@ pub async fn run(command: &Command, context: &Context) -> Result<Exit, Failure> 
         let failure = Failure::usage("`top` needs a terminal");
         return Err(failure.hint("`idempo relay status` and `idempo projection list` are for machines too"));
     }
-    let (relays, projectors) = (Relays::new(context)?, Projectors::new(context)?);
+    let (relays, projectors, letters) = (Relays::new(context)?, Projectors::new(context)?, Service::quiet(context)?);
     let mut keys = keys();
     let mut screen = Screen::open()?;
     let (mut shown, mut last) = (Shown::default(), None);
@@ -85,7 +89,7 @@ pub async fn run(command: &Command, context: &Context) -> Result<Exit, Failure> 
                 _ => return Ok(Exit::Done),
             },
             _ = looks.tick() => {
-                let seen = look(&relays, &projectors).await;
+                let seen = look(&relays, &projectors, letters.as_ref()).await;
                 shown.take(seen, &mut last);
             }
         }
@@ -119,7 +123,7 @@ fn is_end(event: &Event) -> bool {
     key.kind == KeyEventKind::Press && (is_interrupt || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc))
 }
 
-async fn look(relays: &Relays<'_>, projectors: &Projectors<'_>) -> Seen {
+async fn look(relays: &Relays<'_>, projectors: &Projectors<'_>, letters: Option<&Service<'_>>) -> Seen {
     let projections = async {
         let (all, away) = projectors.look().await?;
         let mut projections = Vec::new();
@@ -129,8 +133,14 @@ async fn look(relays: &Relays<'_>, projectors: &Projectors<'_>) -> Seen {
         }
         Ok((projections, away))
     };
-    let (outboxes, projections) = tokio::join!(relays.look(), projections);
-    Seen { at: Instant::now(), outboxes, projections }
+    let dead_letters = async {
+        match letters {
+            Some(letters) => Ok(letters.groups("", "").await?.groups),
+            None => Ok(Vec::new()),
+        }
+    };
+    let (outboxes, projections, dead_letters) = tokio::join!(relays.look(), projections, dead_letters);
+    Seen { at: Instant::now(), outboxes, projections, dead_letters }
 }
 
 /// Where a projection was: the ends of its topic's partitions together, and its own offsets in them.
@@ -156,6 +166,10 @@ impl Shown {
                 }
                 *last = Some((seen.at, places));
             }
+            Err(failure) => self.problems.push(failure.message),
+        }
+        match seen.dead_letters {
+            Ok(groups) => self.dead_letters = groups,
             Err(failure) => self.problems.push(failure.message),
         }
     }

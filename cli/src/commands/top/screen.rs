@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use idempo_proto::ops::v1::{GenerationState, Outbox, OutboxState, Projection, QuarantineCounts};
+use idempo_proto::ops::v1::{DeadLetterGroup, GenerationState, Outbox, OutboxState, Projection, QuarantineCounts};
 use jiff::SignedDuration;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
@@ -18,16 +18,19 @@ use crate::relays::short;
 
 /// Lines that a table has beside its rows: its head, and one below it.
 const TABLE_LINES: u16 = 3;
+/// How many groups of dead letters are shown, the largest.
+const GROUPS_MAX: usize = 8;
 
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, shown: &Shown, every: Duration) {
     let rows = |count: usize| u16::try_from(count).unwrap_or(u16::MAX).saturating_add(TABLE_LINES);
     let generations = shown.projections.iter().map(|projection| projection.generations.len()).sum();
-    let [title, outboxes, projections, building, problems] = Layout::vertical([
+    let [title, outboxes, projections, building, letters, problems] = Layout::vertical([
         Constraint::Length(2),
         Constraint::Length(rows(shown.outboxes.len())),
         Constraint::Length(rows(shown.projections.len())),
         Constraint::Length(rows(generations)),
+        Constraint::Length(rows(shown.dead_letters.len().min(GROUPS_MAX))),
         Constraint::Min(0),
     ])
     .areas(frame.area());
@@ -35,6 +38,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, shown: &Shown, every: Duration) {
     frame.render_widget(outbox_table(&shown.outboxes), outboxes);
     frame.render_widget(projection_table(shown), projections);
     frame.render_widget(generation_table(&shown.projections), building);
+    frame.render_widget(letter_table(&shown.dead_letters), letters);
     let lines: Vec<Line<'_>> = shown.problems.iter().map(|problem| Line::from(problem.as_str()).style(Color::Red)).collect();
     frame.render_widget(Text::from(lines), problems);
 }
@@ -103,6 +107,20 @@ fn generation_table(projections: &[Projection]) -> Table<'static> {
     Table::new(rows, widths).header(head(["PROJECTION", "GENERATION", "STATE", "LAG EVENTS", "REBUILD"]))
 }
 
+fn letter_table(groups: &[DeadLetterGroup]) -> Table<'static> {
+    let widths = [24, 22, 18, 28, 10].map(Constraint::Length);
+    let rows = groups.iter().take(GROUPS_MAX).map(|group| {
+        Row::new([
+            Cell::new(group.code.clone()).style(Color::Red),
+            Cell::new(if group.event_type.is_empty() { "-".to_owned() } else { group.event_type.clone() }),
+            Cell::new(group.topic.clone()),
+            Cell::new(group.consumer_group.clone()),
+            Cell::new(group.count.to_string()),
+        ])
+    });
+    Table::new(rows, widths).header(head(["DEAD LETTERS", "TYPE", "TOPIC", "CONSUMER", "COUNT"]))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -132,16 +150,33 @@ mod tests {
             generations: vec![live],
             ..Default::default()
         };
+        let group = DeadLetterGroup { code: "VERSION_GAP".to_owned(), count: 41, ..Default::default() };
         let shown = Shown {
+            dead_letters: vec![group],
             outboxes: vec![outbox],
             projections: vec![projection],
             rates: BTreeMap::from([("projections/inventory".to_owned(), (912.4, 880.0))]),
             problems: vec!["the relay at 127.0.0.1:1 is away".to_owned()],
         };
-        let mut terminal = Terminal::new(TestBackend::new(140, 20)).expect("a terminal");
+        let mut terminal = Terminal::new(TestBackend::new(140, 24)).expect("a terminal");
         terminal.draw(|frame| draw(frame, &shown, Duration::from_secs(1))).expect("drawn");
         let screen: String = terminal.backend().buffer().content().iter().map(|cell| cell.symbol()).collect();
-        for part in ["wallet", "blocked", "nobody", "1234", "1m 1s", "no topic", "inventory", "77", "912", "880", "live", "is away"] {
+        for part in [
+            "wallet",
+            "blocked",
+            "nobody",
+            "1234",
+            "1m 1s",
+            "no topic",
+            "inventory",
+            "77",
+            "912",
+            "880",
+            "live",
+            "VERSION_GAP",
+            "41",
+            "is away",
+        ] {
             assert!(screen.contains(part), "{part} is not on the screen: {screen}");
         }
     }

@@ -1,4 +1,6 @@
-//! `idempo trace`: what became of a command, an event or a traced request, from the store to the read models.
+//! `idempo trace`: what became of a command, an event or a traced request, from the store to the read models, or to a dead letter.
+
+mod parked;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 use tonic_types::pb;
 use uuid::Uuid;
 
+use self::parked::Trouble;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -83,6 +86,7 @@ struct Step {
     outbox: &'static str,
     records: Vec<Found>,
     readers: Vec<Reader>,
+    troubles: Vec<Trouble>,
 }
 
 /// A read model that reads the topic.
@@ -116,7 +120,7 @@ pub async fn run(command: &Command, context: &Context, printer: &mut Printer<'_>
     let topics = Topics::new(context)?;
     let mut steps = Vec::new();
     for (event, decoded) in events {
-        steps.push(follow(event, decoded, &topics, &checkpoints).await?);
+        steps.push(follow(event, decoded, context, &topics, &checkpoints).await?);
     }
     show(&command.id, &keys, &steps, printer)?;
     Ok(Exit::Done)
@@ -172,7 +176,7 @@ async fn checkpoints(context: &Context) -> Result<Checkpoints, Failure> {
     for (name, url) in &context.profile().views {
         let wrong = |error| Failure::of_database(name, &idempo_pg::classify(error));
         let client = connect(name, url).await?;
-        for row in client.query(include_str!("../sql/checkpoints.sql"), &[]).await.map_err(wrong)? {
+        for row in client.query(include_str!("../../sql/checkpoints.sql"), &[]).await.map_err(wrong)? {
             let place = (row.try_get("topic").map_err(wrong)?, row.try_get("partition").map_err(wrong)?);
             let (projection, generation) = (row.try_get("projection").map_err(wrong)?, row.try_get("generation").map_err(wrong)?);
             checkpoints.entry(place).or_default().push((projection, generation, row.try_get("next_offset").map_err(wrong)?));
@@ -181,7 +185,13 @@ async fn checkpoints(context: &Context) -> Result<Checkpoints, Failure> {
     Ok(checkpoints)
 }
 
-async fn follow(event: StoredEvent, decoded: Decoded, topics: &Topics, checkpoints: &Checkpoints) -> Result<Step, Failure> {
+async fn follow(
+    event: StoredEvent,
+    decoded: Decoded,
+    context: &Context,
+    topics: &Topics,
+    checkpoints: &Checkpoints,
+) -> Result<Step, Failure> {
     let outbox = match (event.quarantine.as_deref(), event.passed) {
         (Some("sent"), _) | (None, true) => "relayed",
         (Some(_), _) => "in quarantine",
@@ -189,14 +199,15 @@ async fn follow(event: StoredEvent, decoded: Decoded, topics: &Topics, checkpoin
     };
     let since_ms = event.recorded_at.as_millisecond().saturating_sub(CLOCKS_APART_MS);
     let records = topics.find(&event.partition_key.hyphenated().to_string(), event.event_id.as_bytes().to_vec(), since_ms).await?;
-    let mut readers = Vec::new();
+    let (mut readers, mut troubles) = (Vec::new(), Vec::new());
     if let Some(first) = records.first() {
         for (projection, generation, next_offset) in checkpoints.get(&(first.topic.to_string(), first.partition)).into_iter().flatten() {
             let (projection, has_read) = (projection.clone(), *next_offset > first.offset);
             readers.push(Reader { projection, generation: *generation, next_offset: *next_offset, has_read });
         }
+        troubles = parked::look(context, &event.partition_key.hyphenated().to_string(), first, &readers).await;
     }
-    Ok(Step { event, decoded, outbox, records, readers })
+    Ok(Step { event, decoded, outbox, records, readers, troubles })
 }
 
 fn show(id: &str, keys: &[Key], steps: &[Step], printer: &mut Printer<'_>) -> Result<(), Failure> {
@@ -239,6 +250,7 @@ impl Step {
             fields.insert("outbox".to_owned(), json!({ "state": self.outbox, "quarantine": self.event.quarantine }));
             fields.insert("records".to_owned(), self.records.iter().map(record).collect());
             fields.insert("projections".to_owned(), self.readers.iter().map(reader).collect());
+            fields.insert("dead_letters".to_owned(), self.troubles.iter().map(Trouble::json).collect());
         }
         json
     }
@@ -269,7 +281,7 @@ impl Step {
             let (name, generation, next) = (&reader.projection, reader.generation, reader.next_offset);
             printer.line(&format!("  projection  {name} generation {generation} {}: it goes on at {next}", printer.painted(&state)))?;
         }
-        Ok(())
+        self.troubles.iter().try_for_each(|trouble| trouble.show(printer))
     }
 }
 

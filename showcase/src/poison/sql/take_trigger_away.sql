@@ -1,0 +1,2 @@
+DROP TRIGGER forgotten_check ON stacks;
+DROP FUNCTION forgotten_check();
