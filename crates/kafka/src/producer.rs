@@ -11,6 +11,7 @@ use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::opening::{Openings, Way};
 use crate::{Config, Error, Refusal};
 
 /// The longest that one poll for deliveries waits. Deliveries end it; the rest is for noticing that the producer is gone.
@@ -20,6 +21,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The most connections to a broker.
 const CONNECTIONS_MAX: u32 = 8;
+/// Set in the number of a record that opens its partition. Nobody has so many records under way.
+const OPENS: usize = 1 << (usize::BITS - 1);
 
 /// How a producer batches, and how much it holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -87,7 +90,7 @@ pub struct Outgoing<'a> {
 /// Why a record was not taken over for sending.
 #[derive(Debug)]
 pub enum SendError {
-    /// The queue is full; there is room after the next deliveries.
+    /// The queue is full, or the partition's first record is not acknowledged yet; there is room after the next deliveries.
     Full,
     /// The broker would never take it.
     Refused(Refusal),
@@ -116,6 +119,7 @@ pub(crate) type OnDelivery = dyn Fn(usize, Delivery) + Send + Sync;
 
 pub(crate) struct Context {
     on_delivery: Arc<OnDelivery>,
+    openings: Openings,
     brokers_down: AtomicBool,
 }
 
@@ -139,6 +143,14 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        if number & OPENS != 0 {
+            // Before anybody is told, who may send the next one then.
+            match result {
+                Ok(message) => self.openings.opened(message.topic(), message.partition()),
+                Err((_, message)) => self.openings.failed(message.topic(), message.partition()),
+            }
+        }
+        let number = number & !OPENS;
         let delivery = match result {
             Ok(message) => {
                 self.brokers_down.store(false, Ordering::Release);
@@ -155,7 +167,8 @@ impl ProducerContext for Context {
     }
 }
 
-/// An idempotent producer: per partition, what the broker has is a gapless beginning of what was sent.
+/// An idempotent producer: per partition, what the broker has is a gapless beginning of what was sent. Brokers and client keep that between records
+/// of which the broker has one before; that the first one is never overtaken is kept here, by sending it alone (see `opening.rs`).
 ///
 /// Nothing times out: a record waits until the broker takes it, however long that is. What can't be sent at all is fatal for the producer, so
 /// that nothing behind it passes. One with transactions ([`Producer::start_transactional`]) is different in both: a transaction in which a
@@ -181,7 +194,7 @@ impl std::fmt::Debug for Producer {
 
 impl Client {
     fn start(config: &ClientConfig, on_delivery: Arc<OnDelivery>) -> Result<Self, Error> {
-        let context = Context { on_delivery, brokers_down: AtomicBool::new(false) };
+        let context = Context { on_delivery, openings: Openings::default(), brokers_down: AtomicBool::new(false) };
         let inner = BaseProducer::from_config_and_context(config, context)
             .map_err(|source| Error::Configuration { context: "creating a producer", source })?;
         let inner = Arc::new(inner);
@@ -247,13 +260,24 @@ impl Producer {
         self.clients.first().map(|client| &*client.inner).ok_or(KafkaError::Canceled)
     }
 
-    /// Takes a record over for sending; what becomes of it is told with `number`. Never blocks.
+    /// Takes a record over for sending; what becomes of it is told with `number`, which is below 2⁶³. Never blocks.
+    ///
+    /// The first record for a partition goes alone: until it is acknowledged, there is no room for others of that partition.
     ///
     /// # Errors
     /// [`SendError`]; then nothing will be told of it.
     pub fn send(&self, record: &Outgoing<'_>, number: usize) -> Result<(), SendError> {
+        let client = self
+            .client(record.partition)
+            .ok_or_else(|| SendError::Fatal(Error::Fatal { context: "sending", source: KafkaError::Canceled }))?;
+        let openings = &client.inner.client().context().openings;
+        let (way, opens) = match openings.way(record.topic, record.partition) {
+            Way::Wait => return Err(SendError::Full),
+            way @ Way::Alone => (way, OPENS),
+            way @ Way::Free => (way, 0),
+        };
         let mut message: BaseRecord<'_, [u8], [u8], usize> =
-            BaseRecord::with_opaque_to(record.topic, number).partition(record.partition).key(record.key).payload(record.value);
+            BaseRecord::with_opaque_to(record.topic, number | opens).partition(record.partition).key(record.key).payload(record.value);
         if !record.headers.is_empty() {
             let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
             for &(key, value) in record.headers {
@@ -261,10 +285,10 @@ impl Producer {
             }
             message = message.headers(headers);
         }
-        let client = self
-            .client(record.partition)
-            .ok_or_else(|| SendError::Fatal(Error::Fatal { context: "sending", source: KafkaError::Canceled }))?;
         let Err((source, _)) = client.inner.send(message) else { return Ok(()) };
+        if way == Way::Alone {
+            openings.failed(record.topic, record.partition);
+        }
         match source.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => Err(SendError::Full),
             Some(code) => match Refusal::of(code) {
