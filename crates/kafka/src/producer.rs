@@ -54,7 +54,7 @@ impl Default for ProducerConfig {
             queue_records_max: 65_536,
             queue_kib_max: 65_536,
             compression: "lz4".to_owned(),
-            connections: 3,
+            connections: 2,
         }
     }
 }
