@@ -1,7 +1,7 @@
 //! What a producer that the brokers don't know yet is told of its first records.
 //!
 //! The broker is the client library's own stand-in, since the moment can be chosen there. As a real one it takes any number as the first that it sees of
-//! a producer, and it can be made to refuse a request. A real cluster of three showed the same: ADR 12.
+//! a producer, and it can be made to refuse a request. A real cluster of three showed the same: ADR 13.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
