@@ -186,6 +186,18 @@ impl<'a> Routed<'a> {
     }
 }
 
+/// The places of a page's rows in the order in which they are sent: partition by partition, so that records for one partition come together and share
+/// requests. Of one partition, they stay in their order; between partitions there is none to keep. Rows for several topics stay as they are: a row that
+/// is refused holds back later ones of its key for other topics too.
+fn sending_order(routed: &[Routed<'_>]) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..routed.len()).collect();
+    let topic = |at: &usize| routed.get(*at).map(|routed| routed.row.topic);
+    if places.iter().all(|at| topic(at) == topic(&0)) {
+        places.sort_by_key(|at| routed.get(*at).map(|routed| routed.partition));
+    }
+    places
+}
+
 impl Publisher<'_> {
     /// Sends pages until there are no more, but for rows that were `found` in Kafka or are kept in quarantine, and waits for what is under way then.
     pub(crate) async fn publish(&self, pages: &mut mpsc::Receiver<Page>, mut found: Found, quarantine: &mut Quarantine) -> Ended {
@@ -288,8 +300,9 @@ impl Publisher<'_> {
         };
         let first = self.tracker.begin(Departing { rows, after, passes_predecessors, clock: page.clock, _span: span_of(&routed) });
         let (mut skipped, mut has_refused) = (0, false);
-        for (at, routed) in routed.iter().enumerate() {
-            if at % ROWS_PER_FENCE == 0 && !self.fence.holds() {
+        for (sent, at) in sending_order(&routed).into_iter().enumerate() {
+            let Some(routed) = routed.get(at) else { continue };
+            if sent % ROWS_PER_FENCE == 0 && !self.fence.holds() {
                 return Err(Ended::Fenced);
             }
             if found.take(routed.slot(), &routed.key, routed.row.payload) {

@@ -16,6 +16,7 @@ mod config;
 mod consumer;
 mod error;
 mod log;
+mod opening;
 mod partition;
 mod presence;
 mod producer;

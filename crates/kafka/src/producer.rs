@@ -11,6 +11,7 @@ use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::opening::{Openings, Way};
 use crate::{Config, Error, Refusal};
 
 /// The longest that one poll for deliveries waits. Deliveries end it; the rest is for noticing that the producer is gone.
@@ -20,6 +21,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The most connections to a broker.
 const CONNECTIONS_MAX: u32 = 8;
+/// Set in the number of a record that opens its partition. Nobody has so many records under way.
+const OPENS: usize = 1 << (usize::BITS - 1);
 
 /// How a producer batches, and how much it holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,7 +57,7 @@ impl Default for ProducerConfig {
             queue_records_max: 65_536,
             queue_kib_max: 65_536,
             compression: "lz4".to_owned(),
-            connections: 3,
+            connections: 2,
         }
     }
 }
@@ -105,7 +108,7 @@ pub struct Verbatim<'a> {
 /// Why a record was not taken over for sending.
 #[derive(Debug)]
 pub enum SendError {
-    /// The queue is full; there is room after the next deliveries.
+    /// The queue is full, or the partition's first record is not acknowledged yet; there is room after the next deliveries.
     Full,
     /// The broker would never take it.
     Refused(Refusal),
@@ -134,6 +137,7 @@ pub(crate) type OnDelivery = dyn Fn(usize, Delivery) + Send + Sync;
 
 pub(crate) struct Context {
     on_delivery: Arc<OnDelivery>,
+    openings: Openings,
     brokers_down: AtomicBool,
 }
 
@@ -157,6 +161,14 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        if number & OPENS != 0 {
+            // Before anybody is told, who may send the next one then.
+            match result {
+                Ok(message) => self.openings.opened(message.topic(), message.partition()),
+                Err((_, message)) => self.openings.failed(message.topic(), message.partition()),
+            }
+        }
+        let number = number & !OPENS;
         let delivery = match result {
             Ok(message) => {
                 self.brokers_down.store(false, Ordering::Release);
@@ -173,7 +185,8 @@ impl ProducerContext for Context {
     }
 }
 
-/// An idempotent producer: per partition, what the broker has is a gapless beginning of what was sent.
+/// An idempotent producer: per partition, what the broker has is a gapless beginning of what was sent. Brokers and client keep that between records
+/// of which the broker has one before; that the first one is never overtaken is kept here, by sending it alone (see `opening.rs`).
 ///
 /// Nothing times out: a record waits until the broker takes it, however long that is. What can't be sent at all is fatal for the producer, so
 /// that nothing behind it passes. One with transactions ([`Producer::start_transactional`]) is different in both: a transaction in which a
@@ -199,7 +212,7 @@ impl std::fmt::Debug for Producer {
 
 impl Client {
     fn start(config: &ClientConfig, on_delivery: Arc<OnDelivery>) -> Result<Self, Error> {
-        let context = Context { on_delivery, brokers_down: AtomicBool::new(false) };
+        let context = Context { on_delivery, openings: Openings::default(), brokers_down: AtomicBool::new(false) };
         let inner = BaseProducer::from_config_and_context(config, context)
             .map_err(|source| Error::Configuration { context: "creating a producer", source })?;
         let inner = Arc::new(inner);
@@ -265,7 +278,9 @@ impl Producer {
         self.clients.first().map(|client| &*client.inner).ok_or(KafkaError::Canceled)
     }
 
-    /// Takes a record over for sending; what becomes of it is told with `number`. Never blocks.
+    /// Takes a record over for sending; what becomes of it is told with `number`, which is below 2⁶³. Never blocks.
+    ///
+    /// The first record for a partition goes alone: until it is acknowledged, there is no room for others of that partition.
     ///
     /// # Errors
     /// [`SendError`]; then nothing will be told of it.
@@ -296,10 +311,20 @@ impl Producer {
         self.take_over(message.headers(headers), record.partition)
     }
 
-    fn take_over(&self, message: BaseRecord<'_, [u8], [u8], usize>, partition: i32) -> Result<(), SendError> {
+    fn take_over(&self, mut message: BaseRecord<'_, [u8], [u8], usize>, partition: i32) -> Result<(), SendError> {
         let client =
             self.client(partition).ok_or_else(|| SendError::Fatal(Error::Fatal { context: "sending", source: KafkaError::Canceled }))?;
+        let openings = &client.inner.client().context().openings;
+        let (topic, way) = (message.topic, openings.way(message.topic, partition));
+        match way {
+            Way::Wait => return Err(SendError::Full),
+            Way::Alone => message.delivery_opaque |= OPENS,
+            Way::Free => {}
+        }
         let Err((source, _)) = client.inner.send(message) else { return Ok(()) };
+        if way == Way::Alone {
+            openings.failed(topic, partition);
+        }
         match source.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => Err(SendError::Full),
             Some(code) => match Refusal::of(code) {

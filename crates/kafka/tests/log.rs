@@ -84,7 +84,7 @@ async fn send((producer, acknowledged): &(Arc<Producer>, Arc<AtomicUsize>), topi
     let awaited = acknowledged.load(Ordering::SeqCst) + values.len();
     for value in values {
         let record = Outgoing { topic, partition: 0, key: b"key", value: value.as_bytes(), headers: &[] };
-        producer.send(&record, 0).expect("there is room");
+        testing::eventually(LIMIT, "there is room", async || producer.send(&record, 0).is_ok()).await;
     }
     testing::eventually(LIMIT, "they are acknowledged", async || acknowledged.load(Ordering::SeqCst) == awaited).await;
 }

@@ -3,6 +3,7 @@
 
 mod consumer;
 mod log;
+mod opening;
 mod producer;
 mod support;
 mod topics;

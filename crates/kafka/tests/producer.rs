@@ -22,7 +22,7 @@ async fn deliveries_are_told_in_the_order_of_sending_within_a_partition() {
     let (producer, told) = start(&kafka(), &ProducerConfig::default());
     for number in 0..1_000 {
         let record = Outgoing { topic: &topic, partition: 0, key: b"k", value: b"v", headers: &[] };
-        producer.send(&record, number).expect("there is room");
+        testing::eventually(LIMIT, "room", async || producer.send(&record, number).is_ok()).await;
     }
     testing::eventually(LIMIT, "all deliveries", async || told.lock().expect("no panic").len() == 1_000).await;
     let told = told.lock().expect("no panic");
@@ -57,9 +57,14 @@ async fn a_full_queue_says_so_and_a_purge_tells_of_every_record() {
     // Nobody listens there: records stay in the queue.
     let nowhere = Config { brokers: "127.0.0.1:1".to_owned(), ..Config::default() };
     let (producer, told) = start(&nowhere, &ProducerConfig { queue_records_max: 300, ..ProducerConfig::default() });
-    let record = Outgoing { topic: "nowhere", partition: 0, key: b"k", value: b"v", headers: &[] };
-    let taken = (0..1_000).find(|number| matches!(producer.send(&record, *number), Err(SendError::Full))).expect("the queue has a limit");
-    assert_eq!(taken, 100, "the part of one connection");
+    let record = |partition| Outgoing { topic: "nowhere", partition, key: b"k", value: b"v", headers: &[] };
+    let is_full = |number: &usize| {
+        let partition = i32::try_from(*number).expect("small");
+        matches!(producer.send(&record(partition), *number), Err(SendError::Full))
+    };
+    let taken = (0..1_000).find(is_full).expect("the queue has a limit");
+    assert_eq!(taken, 300, "each connection has its part");
+    assert!(is_full(&0), "a partition is opened by one record");
     testing::eventually(LIMIT, "the brokers are known to be away", async || producer.brokers_down()).await;
     producer.purge();
     testing::eventually(LIMIT, "every record is told of", async || told.lock().expect("no panic").len() == taken).await;
