@@ -103,6 +103,7 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
         transaction.batch_execute(include_str!("../../sql/begin_rehearsal.sql")).await?;
+        transaction.batch_execute(include_str!("../../sql/bound_rehearsal.sql")).await?;
         let mut rehearsals = Vec::with_capacity(places.len());
         let (mut before, mut after) = (Rows::new(), Rows::new());
         for place in places {
