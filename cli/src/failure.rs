@@ -188,7 +188,8 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-fn one_line(text: &str) -> String {
+/// Several lines as one.
+pub(crate) fn one_line(text: &str) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 

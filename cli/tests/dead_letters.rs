@@ -65,6 +65,8 @@ pub(crate) async fn poison(world: &mut World) -> Result<()> {
     forget_a_check(world).await?;
     grant(world, GREEN, "moonstone", 3, 901).await?;
     let parked = grant(world, GREEN, "iron_sword", 1, 902).await?;
+    // One after the other, so that they are known in this order.
+    eventually(HEED_LIMIT, "the first is known", async || lines(world, "dlq list --state open").len() == 1).await;
     let topics = idempo_schemas::topics();
     let partitions = topics.topics.iter().find(|topic| topic.name == TOPIC).context("the topic")?.partitions;
     let config = Config { brokers: world.servers.kafka_brokers().to_owned(), ..Default::default() };

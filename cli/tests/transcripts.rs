@@ -15,13 +15,14 @@ use crate::dead_letters;
 use crate::world::World;
 
 /// How many masks there are.
-const MASK_COUNT: usize = 15;
+const MASK_COUNT: usize = 17;
 
 /// What differs from run to run, and what stands for it.
 static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let masks: [(&str, &str); MASK_COUNT] = [
         (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "(id)"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "(time)"),
+        (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?\+00(:00)?", "(time)"),
         (r"127\.0\.0\.1:\d+", "(address)"),
         (r"\d+(ms|s|m|h|d)( \d+(s|m|h))? ago|in \d+(ms|s|m|h|d)( \d+(s|m|h))?", "(when)"),
         (r"[\w.-]+/\d+/[0-9a-f]+", "(instance)"),
@@ -37,6 +38,7 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"holds \d of 2 outboxes", "(held)"),
         (r"PostgreSQL \d+\.\d+.*", "PostgreSQL (version)"),
         (r"[ \t]+", " "),
+        (r"\(id\) \d+ (\d+) \(when\)", "(id) (bytes) $1 (when)"),
     ];
     masks.iter().filter_map(|(pattern, mask)| Some((Regex::new(pattern).ok()?, *mask))).collect()
 });

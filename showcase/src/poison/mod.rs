@@ -117,8 +117,8 @@ pub async fn play(stage: &Stage<'_>) -> Result<Ended> {
     let trigger = ForgottenTrigger::leave(stage.cluster, live_generation(&operator).await?, refused(&groups)?.rarity()).await?;
     let (injected, behind) = poison(stage, &mut groups).await?;
     mended.injected = Kind::ALL.iter().map(|kind| (*kind, PLAYERS_PER_KIND)).collect();
+    let poisoned_us = stage.now_us();
     verdicts.extend(parked(&operator, &mut mended).await?);
-    let parked_us = stage.now_us();
     (stage.tell)("their keys are parked, and everybody else plays on");
     verdicts.push(refused_at_once(stage, &groups, &behind, &mut mended).await?);
     tokio::time::sleep(PARKED_FOR).await;
@@ -137,7 +137,7 @@ pub async fn play(stage: &Stage<'_>) -> Result<Ended> {
 
     verdicts.push(audited(&operator).await?);
     let played = others.end().await?;
-    verdicts.push(others_went_on(&played.history, parked_us..mending_us, &mut mended)?);
+    verdicts.push(others_went_on(&played.history, poisoned_us..mending_us, &mut mended)?);
     let players = groups.iter().flat_map(|group| group.players().to_vec()).chain(played.players.iter().copied()).collect();
     let mut history = played.history;
     groups.into_iter().for_each(|group| history.absorb(group.finish()));

@@ -42,8 +42,7 @@ pub(super) async fn play(stage: &Stage<'_>, operator: &Operator, witness: Player
     verdict.require(state == "VERIFICATION_STATE_EQUAL", || format!("compared with the live one: {compared}"));
     let turns = reads.windows(2).filter(|pair| matches!(pair, [one, other] if one.generation != other.generation)).count();
     verdict.require(turns == 2, || format!("reads went {turns} times from one generation to the other, instead of there and back"));
-    let events = count(number(&built, "/rebuild/events_done"));
-    let rebuilt = Rebuilt { generation: i64::from(new), events, took, rows: count(number(&compared, "/rows")), switch, roll_back, reads };
+    let rebuilt = Rebuilt { generation: i64::from(new), took, rows: count(number(&compared, "/rows")), switch, roll_back, reads };
     Ok((rebuilt, verdict))
 }
 

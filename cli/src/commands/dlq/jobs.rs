@@ -24,7 +24,9 @@ pub(super) async fn run(command: Command, service: &Service<'_>, context: &Conte
             let asked = Members::of(names, filter, service, context).await?;
             let reason = context.reason()?;
             if context.confirm(&format!("plan a job for {}", asked.text(service).await?))? {
-                shown::job(&plan(service, &asked, action, reason).await?, printer)?;
+                let job = plan(service, &asked, action, reason).await?;
+                printer.style.now = context.now();
+                shown::job(&job, printer)?;
             }
         }
         Command::Rehearse { job, max } => return rehearse(service, &job, max, context, printer).await,

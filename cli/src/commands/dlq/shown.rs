@@ -7,7 +7,7 @@ use idempo_proto::ops::v1::{
 use serde_json::{Value, json};
 
 use super::service::short;
-use crate::failure::Failure;
+use crate::failure::{Failure, one_line};
 use crate::message::{enum_text, json_of, time_of};
 use crate::print::{Cell, Form, Printer, Row, Style, Tone};
 
@@ -73,9 +73,9 @@ pub(super) fn letter(found: &GetDeadLetterResponse, printer: &mut Printer<'_>) -
         ("dead letter", short(&letter.name).into()),
         ("state", state_cell(letter.state())),
         ("code", letter.code.as_str().into()),
-        ("reason", letter.reason.as_str().into()),
+        ("reason", one_line(&letter.reason).into()),
         ("stage", format!("{}, {}", letter.stage, letter.disposition).into()),
-        ("at first", if twice { format!("{}: {}", letter.first_code, letter.first_reason).into() } else { "the same".into() }),
+        ("at first", if twice { format!("{}: {}", letter.first_code, one_line(&letter.first_reason)).into() } else { "the same".into() }),
         ("attempts", letter.attempts.into()),
         ("replays", letter.replay_count.into()),
         ("consumer", letter.consumer_group.as_str().into()),
@@ -125,7 +125,8 @@ fn parked_behind(found: &GetDeadLetterResponse) -> Cell {
         None => format!("not known: {}", found.unparked_reason).into(),
         Some(behind) if behind.record_count == 0 => "nothing".into(),
         Some(behind) => {
-            let text = format!("{} records, offsets {} to {}", behind.record_count, behind.first_offset, behind.last_offset);
+            let records = if behind.record_count == 1 { "1 record".to_owned() } else { format!("{} records", behind.record_count) };
+            let text = format!("{records}, offsets {} to {}", behind.first_offset, behind.last_offset);
             Cell::toned(text, Tone::Odd)
         }
     }
@@ -270,7 +271,7 @@ fn action_text(action: JobAction) -> String {
 }
 
 fn or_dash(text: &str) -> Cell {
-    if text.is_empty() { "-".into() } else { text.into() }
+    if text.is_empty() { "-".into() } else { one_line(text).into() }
 }
 
 /// The state of a dead letter as people write it.

@@ -276,8 +276,15 @@ impl Step {
             let again = if number > 0 { ", once more" } else { "" };
             printer.line(&format!("  kafka       {} partition {} offset {}{again}", found.topic, found.partition, found.offset))?;
         }
+        let is_parked = self.troubles.iter().any(Trouble::is_open);
         for reader in &self.readers {
-            let state = if reader.has_read { Cell::toned("has read it", Tone::Good) } else { Cell::toned("has not read it", Tone::Odd) };
+            let state = if is_parked {
+                Cell::toned("has parked it", Tone::Bad)
+            } else if reader.has_read {
+                Cell::toned("has read it", Tone::Good)
+            } else {
+                Cell::toned("has not read it", Tone::Odd)
+            };
             let (name, generation, next) = (&reader.projection, reader.generation, reader.next_offset);
             printer.line(&format!("  projection  {name} generation {generation} {}: it goes on at {next}", printer.painted(&state)))?;
         }

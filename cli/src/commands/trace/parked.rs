@@ -1,7 +1,9 @@
 //! What became of a record that a consumer could not take, or that waits behind one.
 
 use idempo_proto::ops::v1::parked_service_client::ParkedServiceClient;
-use idempo_proto::ops::v1::{DeadLetter, DeadLetterFilter, GetParkedLetterRequest, ListParkedLettersRequest, ParkedLetter};
+use idempo_proto::ops::v1::{
+    DeadLetter, DeadLetterFilter, DeadLetterState, GetParkedLetterRequest, ListParkedLettersRequest, ParkedLetter,
+};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
@@ -9,7 +11,7 @@ use super::Reader;
 use crate::commands::dlq::service::{Service, short};
 use crate::commands::dlq::shown::state_cell;
 use crate::context::{Context, channel};
-use crate::failure::Failure;
+use crate::failure::{Failure, one_line};
 use crate::message::json_of;
 use crate::print::{Cell, Printer, Tone, tell};
 use crate::topics::Found;
@@ -33,11 +35,19 @@ impl Trouble {
         }
     }
 
+    /// Whether the record waits for people.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Dead(letter) => letter.state() == DeadLetterState::Open,
+            Self::Behind(_) => true,
+        }
+    }
+
     pub(super) fn show(&self, printer: &mut Printer<'_>) -> Result<(), Failure> {
         match self {
             Self::Dead(letter) => {
                 let state = printer.painted(&state_cell(letter.state()));
-                printer.line(&format!("  dead letter {} {state}: {}: {}", short(&letter.name), letter.code, letter.reason))
+                printer.line(&format!("  dead letter {} {state}: {}: {}", short(&letter.name), letter.code, one_line(&letter.reason)))
             }
             Self::Behind(name) => {
                 let parked = printer.painted(&Cell::toned("parked", Tone::Odd));
