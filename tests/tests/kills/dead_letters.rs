@@ -30,8 +30,8 @@ pub(crate) async fn a_projector_is_killed_while_it_parks_and_drains(world: &mut 
         let players: Vec<String> = (0..PLAYERS).map(|_| world.player()).collect();
         let sword = world.item_type().await?;
         refuse(world, &players).await?;
+        world.platform.kill(PROJECTOR)?;
         for point in dice.shuffled([PROJECT_BEFORE_DEAD_LETTER, PROJECT_DEAD_LETTER_PRODUCED]) {
-            world.platform.kill(PROJECTOR)?;
             let place = Place { point, times: dice.up_to(3) };
             begin(world, PROJECTOR, Some(&place), &[])?;
             for player in &players {
@@ -46,8 +46,8 @@ pub(crate) async fn a_projector_is_killed_while_it_parks_and_drains(world: &mut 
         world.platform.wait_ready(PROJECTOR).await?;
         let names = all_parked(world).await?;
         mend(world).await?;
+        world.platform.kill(PROJECTOR)?;
         for point in dice.shuffled([PROJECT_BEFORE_DRAIN_COMMIT, PROJECT_DRAINED]) {
-            world.platform.kill(PROJECTOR)?;
             let place = Place { point, times: 1 };
             begin(world, PROJECTOR, Some(&place), &[])?;
             // It is killed before it can answer; or before it is ready, where it finds a wish that is left.
