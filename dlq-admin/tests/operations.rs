@@ -71,9 +71,18 @@ async fn an_export_comes_back_by_an_import_byte_for_byte_and_what_is_known_stays
     let imported = client.import_dead_letters(by_operator(import)).await.expect("imported").into_inner();
     assert_eq!((imported.imported_count, imported.known_count), (0, 120));
     let strip = |lines: &[String]| {
-        let mut lines: Vec<String> = lines.iter().map(|line| line.replace("\"export_only\"", "\"open\"")).collect();
-        lines.sort();
-        lines
+        let mut letters: Vec<String> = lines
+            .iter()
+            .map(|line| {
+                let mut letter: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                let fields = letter.as_object_mut().expect("an object");
+                // The first is what changes, the second is told anew from the value.
+                assert!(fields.remove("state").is_some() && fields.remove("event_type").is_some());
+                letter.to_string()
+            })
+            .collect();
+        letters.sort();
+        letters
     };
     assert_eq!(strip(&export(&mut client, DeadLetterFilter::default()).await), strip(&lines));
     let kept = list(&mut client, DeadLetterFilter { state: DeadLetterState::ExportOnly.into(), ..Default::default() }, 1_000).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use idempo_dead_letter::{DeadLetter, DeadLetterId, Disposition, Original, Stage as FailedIn};
 use idempo_devstack::testing::{self, Signal, TestDatabase};
-use idempo_kafka::{Config, Delivery, Producer, ProducerConfig, TopicSpec, Verbatim, ensure_topics};
+use idempo_kafka::{Config, Delivery, Producer, ProducerConfig, SendError, TopicSpec, Verbatim, ensure_topics};
 use idempo_proto::ops::v1::dead_letter_service_client::DeadLetterServiceClient;
 use idempo_proto::ops::v1::{
     ApplyJobRequest, DeadLetter as Letter, DeadLetterAuditEntry, DeadLetterFilter, DeadLetterJob, GetJobRequest, JobState,
@@ -109,7 +109,10 @@ impl Stage {
             let partition = key.as_deref().map_or(0, |key| idempo_kafka::partition_of(key, PARTITIONS));
             let (key, value) = (key.as_deref(), value.as_deref());
             let record = Verbatim { topic: &self.dlq(), partition, key, value, headers: &headers };
-            producer.send_verbatim(&record, number).expect("it is taken");
+            while let Err(error) = producer.send_verbatim(&record, number) {
+                assert!(matches!(error, SendError::Full), "{error:?}");
+                tokio::task::yield_now().await;
+            }
         }
         for _ in records {
             let delivery = deliveries.recv().await.expect("a delivery");

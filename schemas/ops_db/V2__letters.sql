@@ -12,7 +12,8 @@ $$;
 -- those that are known as they are.
 -- Of one that is known, the last error is replaced where this is a later one; the first error and the bytes stay. One that was settled and has failed
 -- since is open again: its consumer has it. Those that say nothing new change nothing, so what was produced twice is here once.
-CREATE FUNCTION ops.put_letters(letters jsonb) RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+-- Nobody can tell the planner how many letters there are in JSON: by nested loops, thousands would be held against thousands.
+CREATE FUNCTION ops.put_letters(letters jsonb) RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_nestloop = off AS $$
 DECLARE
     added bigint;
 BEGIN
@@ -192,7 +193,7 @@ BEGIN
 END
 $$;
 
--- Deletes dead letters that were settled before `before`, some at a time; gives how many.
+-- Deletes dead letters that were settled before `before`, some at a time, and takes them out of the jobs that they were in; gives how many.
 CREATE FUNCTION ops.forget_settled(before timestamptz, most integer) RETURNS bigint LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
     WITH gone AS (
@@ -202,6 +203,8 @@ SET search_path = pg_catalog, pg_temp AS $$
             ORDER BY s.state_changed_at LIMIT most
         )
         RETURNING l.id
+    ), left_jobs AS (
+        DELETE FROM ops.job_member AS m USING gone AS g WHERE m.letter_id = g.id
     )
     SELECT count(*) FROM gone
 $$;

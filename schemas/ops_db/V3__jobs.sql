@@ -53,7 +53,7 @@ BEGIN
     IF outcome = 'DONE' THEN
         INSERT INTO ops.job (action, caller, reason, members) VALUES (wanted, who, why, count) RETURNING id INTO job_id;
         INSERT INTO ops.job_member (job_id, ordinal, letter_id, revision, replay_count)
-        SELECT plan_job.job_id, row_number() OVER (ORDER BY l.consumer_group, l.topic, l.partition, l.record_offset), l.id, l.revision, l.replay_count
+        SELECT plan_job.job_id, row_number() OVER (ORDER BY l.consumer_group COLLATE "C", l.topic COLLATE "C", l.partition, l.record_offset), l.id, l.revision, l.replay_count
         FROM unnest(found_ids) AS f (id) JOIN ops.dead_letter AS l USING (id);
         UPDATE ops.job AS j SET parts = ops.parts_of(j.id, guard) WHERE j.id = plan_job.job_id;
     END IF;
@@ -177,25 +177,31 @@ $$;
 
 -- Gives the next members to ask their consumer about, all of one consumer group: those that were sent and are not settled, then some that were not
 -- sent, which are from then on. outcome: members, or ended, paused, or lost for a worker that was overtaken.
+-- Of members that were just written the planner knows nothing: left alone, it reads and sorts all that are left for each thousand.
 CREATE FUNCTION ops.next_members(
     of_job bigint, worker_epoch bigint, most bigint, who text, OUT outcome text, OUT consumer_group text, OUT ordinals bigint[], OUT topics text[],
     OUT partitions integer[], OUT offsets bigint[], OUT resent boolean[]
-) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     job record;
     fresh bigint;
+    first_unsettled bigint;
 BEGIN
-    SELECT j.state, j.allowance, j.sent INTO job FROM ops.job AS j WHERE j.id = of_job AND j.epoch = worker_epoch FOR UPDATE;
+    SELECT j.state, j.allowance, j.sent, j.settled_to INTO job FROM ops.job AS j WHERE j.id = of_job AND j.epoch = worker_epoch FOR UPDATE;
     IF NOT FOUND OR job.state NOT IN ('applying', 'cancelling') THEN
         outcome := 'lost';
         RETURN;
     END IF;
+    SELECT m.ordinal INTO first_unsettled FROM ops.job_member AS m
+    WHERE m.job_id = of_job AND m.ordinal > job.settled_to AND m.state IN ('waiting', 'sent')
+    ORDER BY m.ordinal LIMIT 1;
     SELECT l.consumer_group INTO consumer_group
     FROM ops.job_member AS m JOIN ops.dead_letter AS l ON l.id = m.letter_id
-    WHERE m.job_id = of_job AND m.state IN ('waiting', 'sent') AND (m.state = 'sent' OR coalesce(job.allowance, 1) > 0)
+    WHERE m.job_id = of_job AND m.ordinal >= first_unsettled AND (m.state = 'sent' OR m.state = 'waiting' AND coalesce(job.allowance, 1) > 0)
     ORDER BY m.ordinal LIMIT 1;
     IF NOT FOUND THEN
-        outcome := CASE WHEN EXISTS (SELECT FROM ops.job_member AS m WHERE m.job_id = of_job AND m.state = 'waiting') THEN 'paused' ELSE 'ended' END;
+        outcome := CASE WHEN first_unsettled IS NULL THEN 'ended' ELSE 'paused' END;
         UPDATE ops.job AS j SET worker = NULL, worker_until = NULL, hindrance = '', ended_at = CASE outcome WHEN 'ended' THEN clock_timestamp() END,
             state = CASE WHEN outcome = 'paused' THEN 'paused' WHEN j.state = 'cancelling' THEN 'cancelled' ELSE 'done' END
         WHERE j.id = of_job;
@@ -208,8 +214,8 @@ BEGIN
     WITH chosen AS (
         SELECT m.ordinal, m.state = 'sent' AS resent, l.topic, l.partition, l.record_offset
         FROM ops.job_member AS m JOIN ops.dead_letter AS l ON l.id = m.letter_id
-        WHERE m.job_id = of_job AND m.state IN ('waiting', 'sent') AND l.consumer_group = next_members.consumer_group
-            AND (m.state = 'sent' OR coalesce(job.allowance, 1) > 0)
+        WHERE m.job_id = of_job AND m.ordinal >= first_unsettled AND l.consumer_group = next_members.consumer_group
+            AND (m.state = 'sent' OR m.state = 'waiting' AND coalesce(job.allowance, 1) > 0)
         ORDER BY m.ordinal
         LIMIT least(most, CASE WHEN job.allowance IS NULL THEN most ELSE greatest(job.allowance + job.sent, 1) END)
     ), marked AS (
@@ -221,7 +227,7 @@ BEGIN
         array_agg(c.record_offset ORDER BY c.ordinal), array_agg(c.resent ORDER BY c.ordinal), (SELECT count(*) FROM marked)
     INTO outcome, ordinals, topics, partitions, offsets, resent, fresh
     FROM chosen AS c;
-    UPDATE ops.job AS j SET sent = j.sent + fresh, allowance = j.allowance - fresh WHERE j.id = of_job AND fresh > 0;
+    UPDATE ops.job AS j SET sent = j.sent + fresh, allowance = j.allowance - fresh, settled_to = first_unsettled - 1 WHERE j.id = of_job;
 END
 $$;
 
