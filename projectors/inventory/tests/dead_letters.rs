@@ -14,14 +14,15 @@ use idempo_proto::event::v1::EventEnvelope;
 use idempo_proto::inventory::v1::ListItemsRequest;
 use idempo_proto::ops::v1::parked_letter_outcome::Outcome;
 use idempo_proto::ops::v1::{
-    DiscardParkedLettersRequest, GetParkedLetterRequest, ListParkedLettersRequest, ParkedLetter, ParkedLetterEnd, ParkedLetterStage,
-    ParkedLetterState, RehearseParkedLettersRequest, ReplayParkedLettersRequest,
+    DiscardParkedLettersRequest, DropGenerationRequest, GenerationState, GetParkedLetterRequest, ListParkedLettersRequest, ParkedLetter,
+    ParkedLetterEnd, ParkedLetterStage, ParkedLetterState, RebuildSource, RehearseParkedLettersRequest, ReplayParkedLettersRequest,
+    StartRebuildRequest, VerificationState,
 };
 use prost::Message as _;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::stage::{DEAD_LETTER_PARTITIONS, PARTITIONS, PROJECTION, Stage, kafka, said};
+use crate::stage::{DEAD_LETTER_PARTITIONS, PARTITIONS, PROJECTION, Stage, generation_name, kafka, said};
 use crate::support::LIMIT;
 use crate::world::{PLAYERS, player, sample, stream};
 
@@ -255,6 +256,36 @@ async fn bad_requests_are_refused_and_noted(stage: &mut Stage, name: &str) {
     let found =
         stage.parked.get_parked_letter(said(GetParkedLetterRequest { name: name.clone() })).await.expect("it is there").into_inner();
     assert_eq!(found.parked_letter.expect("a dead letter").name, name);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_generation_has_dead_letters_of_its_own_and_takes_them_along_when_it_is_dropped() {
+    let mut stage = Stage::start().await;
+    stage.garbage(player(0).uuid(), None).await;
+    let world = sample(3);
+    stage.publish(&world.envelopes).await;
+    eventually(LIMIT, "all is read", async || stage.lag().await == 0).await;
+    let source = RebuildSource::Kafka.into();
+    let asked = StartRebuildRequest { name: PROJECTION.to_owned(), source, reason: "a test".to_owned(), ..StartRebuildRequest::default() };
+    stage.ops.start_rebuild(said(asked)).await.expect("it begins");
+    assert_eq!(stage.settled(2).await.state(), GenerationState::Ready);
+    let letters = stage.letters().await;
+    let found: Vec<(i32, i64)> = letters.iter().map(|letter| (letter.generation, letter.offset)).collect();
+    assert_eq!(found, [(1, letters[0].offset), (2, letters[0].offset)]);
+    assert!(letters[0].consumer_group.ends_with(".g1") && letters[1].consumer_group.ends_with(".g2"), "{letters:?}");
+    assert!(letters.iter().all(|letter| letter.parked_records > 0), "{letters:?}");
+    // Both have parked the same; without it one has what the other lacks.
+    assert_eq!(stage.verified(2).await.state(), VerificationState::Equal);
+    assert!(matches!(stage.discard(&[letters[1].name.clone()]).await[..], [Outcome::Discarded(_)]));
+    assert_eq!(stage.verified(2).await.state(), VerificationState::Different);
+    assert_eq!(stage.letters().await, letters[..1]);
+    stage.garbage(player(1).uuid(), None).await;
+    eventually(LIMIT, "both have one more", async || stage.letters().await.len() == 3).await;
+    let asked = DropGenerationRequest { name: generation_name(2), reason: "a test".to_owned() };
+    stage.ops.drop_generation(said(asked)).await.expect("it is dropped");
+    eventually(LIMIT, "nothing is left of it", async || stage.traces(2).await == 0).await;
+    assert_eq!(stage.letters().await.iter().map(|letter| letter.generation).collect::<Vec<_>>(), [1, 1]);
+    stage.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

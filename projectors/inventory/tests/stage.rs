@@ -263,9 +263,18 @@ impl Stage {
         let client = self.superuser(&self.servers.view).await;
         let sql = format!("SELECT count(*) FROM pg_namespace WHERE nspname = 'inventory_g{number}'");
         let mut traces: i64 = client.query_one(&sql, &[]).await.expect("a row").get(0);
-        for table in
-            ["generation", "checkpoint", "stream_version", "rebuild", "rebuilt_bucket", "verification", "hold", "dead_letter", "parked_record", "dead_letter_end"]
-        {
+        for table in [
+            "generation",
+            "checkpoint",
+            "stream_version",
+            "rebuild",
+            "rebuilt_bucket",
+            "verification",
+            "hold",
+            "dead_letter",
+            "parked_record",
+            "dead_letter_end",
+        ] {
             let sql = format!("SELECT count(*) FROM projection.{table} WHERE generation = {number}");
             traces += client.query_one(&sql, &[]).await.expect("a row").get::<_, i64>(0);
         }
