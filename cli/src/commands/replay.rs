@@ -174,7 +174,15 @@ impl<'a> Sending<'a> {
                 Err(SendError::Refused(refusal)) => {
                     return Err(Failure::new(Exit::Failed, format!("the brokers refuse event {}: {}", event.event_id, refusal.name())));
                 }
-                Err(SendError::Fatal(error)) => return Err(wrong(error)),
+                // It sends nothing more behind a record that was refused: what is left is not taken either.
+                Err(SendError::Fatal(error)) => {
+                    self.settle(0).await?;
+                    if self.outcome.refused.load(Ordering::Relaxed) == 0 {
+                        return Err(wrong(error));
+                    }
+                    self.outcome.refused.fetch_add(1, Ordering::Relaxed);
+                    break;
+                }
             }
         }
         self.sent += 1;
