@@ -8,12 +8,16 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 /// The gRPC services of each process that has any.
-pub(crate) const SERVICES: [(&str, &[&str]); 5] = [
+pub(crate) const SERVICES: [(&str, &[&str]); 6] = [
     ("wallet", &["idempo.wallet.v1.WalletService"]),
     ("inventory", &["idempo.inventory.v1.InventoryService"]),
-    ("inventory-projector", &["idempo.inventory.v1.InventoryQueryService", "idempo.ops.v1.ProjectionService"]),
+    (
+        "inventory-projector",
+        &["idempo.inventory.v1.InventoryQueryService", "idempo.ops.v1.ProjectionService", "idempo.ops.v1.ParkedService"],
+    ),
     ("relay-1", &["idempo.ops.v1.RelayService"]),
     ("relay-2", &["idempo.ops.v1.RelayService"]),
+    ("dlq-admin", &["idempo.ops.v1.DeadLetterService"]),
 ];
 
 pub(crate) async fn every_process_is_ready_and_alive(world: &mut World) -> Result<()> {

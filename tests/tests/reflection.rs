@@ -8,12 +8,14 @@ use prost_types::FileDescriptorProto;
 use crate::processes::SERVICES;
 
 /// A method of each service, and its request.
-const METHODS: [(&str, &str, &str); 5] = [
+const METHODS: [(&str, &str, &str); 7] = [
     ("idempo.wallet.v1.WalletService", "TransferFunds", ".idempo.wallet.v1.TransferFundsRequest"),
     ("idempo.inventory.v1.InventoryService", "TransferItem", ".idempo.inventory.v1.TransferItemRequest"),
     ("idempo.inventory.v1.InventoryQueryService", "ListItems", ".idempo.inventory.v1.ListItemsRequest"),
     ("idempo.ops.v1.ProjectionService", "StartRebuild", ".idempo.ops.v1.StartRebuildRequest"),
+    ("idempo.ops.v1.ParkedService", "ReplayParkedLetters", ".idempo.ops.v1.ReplayParkedLettersRequest"),
     ("idempo.ops.v1.RelayService", "SkipRows", ".idempo.ops.v1.SkipRowsRequest"),
+    ("idempo.ops.v1.DeadLetterService", "ApplyJob", ".idempo.ops.v1.ApplyJobRequest"),
 ];
 
 /// Asks by one version of the reflection protocol: `list` for the names of services, `file` for the files around a symbol.
