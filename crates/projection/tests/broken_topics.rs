@@ -97,16 +97,21 @@ async fn whatever_else_stands_in_a_topic_is_a_dead_letter_by_name_and_without_it
     let ends = idempo_kafka::watermarks(&kafka(), &idempo_dead_letter::dlq_topic(&topic.name), 1).await.expect("the broker answers");
     assert_eq!(ends, [(0, i64::try_from(cases).expect("small"))]);
 
-    // Another process has them as they are.
+    // Another process has them as they are, and parks what follows behind them.
     process.stop().await;
     let again = Process::start(&view, &topic, "-again");
+    topic.write((0..partitions - 1).map(|partition| resident(partition, partitions)).map(|number| (number, granted(number, 4, 1)))).await;
+    let rows: Totals = rows.into_iter().map(|(id, row)| (id, if row == (3, 3) { (4, 4) } else { row })).collect();
+    eventually_totals(&view, &rows).await;
+    eventually(LIMIT, "all is read", async || again.view.lag(None).events == 0).await;
+    assert_eq!((letters(&view).await, again.progress.stops(None)), (expected, vec![]));
     view.execute(&format!(
         "SELECT wish_for_dead_letters('tally', 1, '{}', array_agg(partition), array_agg(record_offset), array_agg(code), true, false, 5, 'tester', 'a test')
          FROM dead_letter",
         topic.name
     ))
     .await;
-    let rows: Totals = rows.into_keys().map(|id| (id, if id == player(healthy) { (1, 1) } else { (3, 3) })).collect();
+    let rows: Totals = rows.into_keys().map(|id| (id, if id == player(healthy) { (1, 1) } else { (4, 4) })).collect();
     eventually_totals(&view, &rows).await;
     eventually(LIMIT, "none is left", async || letters(&view).await.is_empty()).await;
     again.stop().await;
