@@ -18,6 +18,7 @@ const DUE: &[(&str, &[&str])] = &[
         "PostgreSQL was stopped and started",
         &[
             "condition no longer met",
+            "dead letters can't be written, the partition waits",
             "due work can't be done for now",
             "the event store has failed",
             "the read model is away, the partition waits for it",
@@ -26,12 +27,14 @@ const DUE: &[(&str, &[&str])] = &[
             "the lease is lost, publishing has stopped",
         ],
     ),
+    ("the read model was made to refuse rows", &["a record is a dead letter, its key is parked"]),
     ("the relays were killed", &["the backlog is too old: commands that can wait are refused"]),
     (
         "Kafka was stopped and started",
         &[
             "every Kafka broker is away",
             "the brokers are away: rows wait",
+            "the dead-letter topics can't be read, it is tried again",
             "the producer has failed, another one resumes from the acknowledged rows",
             // librdkafka's own lines.
             "[thrd:",
