@@ -51,7 +51,8 @@ pub(crate) async fn a_projector_is_killed_while_it_parks_and_drains(world: &mut 
             let place = Place { point, times: 1 };
             begin(world, PROJECTOR, Some(&place), &[])?;
             // It is killed before it can answer; or before it is ready, where it finds a wish that is left.
-            let half = if point == PROJECT_DRAINED { &names[..PLAYERS / 2] } else { &names[PLAYERS / 2..] };
+            let (first, second) = names.split_at(PLAYERS / 2);
+            let half = if point == PROJECT_DRAINED { first } else { second };
             if world.platform.wait_ready(PROJECTOR).await.is_ok() {
                 let _ = replay(world, half).await;
             }
