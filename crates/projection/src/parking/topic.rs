@@ -8,11 +8,13 @@ use futures_util::future::BoxFuture;
 use idempo_dead_letter::{DeadLetter, dlq_topic};
 use idempo_kafka::{Delivery, Producer, ProducerConfig, Refusal, SendError, Verbatim, partition_of};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long an acknowledgement is waited for before the topic counts as away. What was sent may be there all the same: it is sent again then, with the
 /// same identity.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
+/// The pause before a record is offered again for which there was no room.
+const ROOM_PAUSE: Duration = Duration::from_millis(2);
 /// The largest record that is sent, in bytes, and the most that wait.
 const RECORD_BYTES_MAX: u32 = 2_000_000;
 const QUEUE_KIB_MAX: u32 = 16_384;
@@ -92,16 +94,18 @@ impl KafkaDeadLetters {
     async fn send(&self, letters: &[DeadLetter]) -> Result<(), TopicAway> {
         let producing = self.producing()?;
         let mut told = Vec::with_capacity(letters.len());
+        let until = Instant::now() + ACKNOWLEDGED_WITHIN;
         for letter in letters {
-            match producing.send(letter, self.partitions) {
-                Ok(hears) => told.push(hears),
-                // There is room when what was sent before is there.
-                Err(Unsent::Full) if !told.is_empty() => {
-                    acknowledged(std::mem::take(&mut told)).await?;
-                    told.push(producing.send(letter, self.partitions)?);
+            let hears = loop {
+                match producing.send(letter, self.partitions) {
+                    Ok(hears) => break hears,
+                    // There is room when what was sent before is there: by this caller, or by another one, whose record may be the first of its partition.
+                    Err(Unsent::Full) if !told.is_empty() => acknowledged(std::mem::take(&mut told)).await?,
+                    Err(Unsent::Full) if Instant::now() < until => sleep(ROOM_PAUSE).await,
+                    Err(unsent) => return Err(unsent.into()),
                 }
-                Err(unsent) => return Err(unsent.into()),
-            }
+            };
+            told.push(hears);
         }
         acknowledged(told).await
     }
