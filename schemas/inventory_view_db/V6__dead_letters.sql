@@ -98,11 +98,15 @@ BEGIN
         SELECT a.place, a.partition, a.record_offset, a.called
         FROM unnest(partitions, offsets, names) WITH ORDINALITY AS a (partition, record_offset, called, place)
     ), found AS (
+        -- Each is looked up by itself: the planner knows nothing of a table that was empty a moment ago.
         SELECT a.place, d.*
-        FROM asked AS a JOIN projection.dead_letter AS d
-            ON d.projection = name AND d.generation = n AND d.topic = of_topic AND d.partition = a.partition AND d.record_offset = a.record_offset
-        ORDER BY a.partition, a.record_offset
-        FOR UPDATE OF d
+        FROM (SELECT * FROM asked ORDER BY partition, record_offset) AS a
+        CROSS JOIN LATERAL (
+            SELECT l.ctid AS row_place, l.state, l.discard, l.replay_count, l.wished_by FROM projection.dead_letter AS l
+            WHERE l.projection = name AND l.generation = n AND l.topic = of_topic AND l.partition = a.partition AND l.record_offset = a.record_offset
+            LIMIT 1
+            FOR UPDATE
+        ) AS d
     ), judged AS (
         SELECT
             a.place, a.partition, a.record_offset, a.called,
@@ -119,15 +123,14 @@ BEGIN
                 WHEN f.replay_count >= replays_max THEN format('replayed %s times in vain', f.replay_count)
                 ELSE ''
             END AS detail,
-            coalesce(f.state = 'parked', false) AS is_parked
+            f.row_place, coalesce(f.state = 'parked', false) AS is_parked
         FROM asked AS a LEFT JOIN found AS f USING (place)
     ), wished AS (
         UPDATE projection.dead_letter AS d SET
             state = CASE WHEN discard_wished THEN 'discarding' ELSE 'replaying' END, discard = discard_wished, revision = d.revision + 1,
             wished_by = who, wish_reason = why, wished_at = clock_timestamp()
         FROM judged AS j
-        WHERE j.outcome = 'DONE' AND j.is_parked AND d.projection = name AND d.generation = n AND d.topic = of_topic
-            AND d.partition = j.partition AND d.record_offset = j.record_offset
+        WHERE j.outcome = 'DONE' AND j.is_parked AND d.ctid = j.row_place
     ), noted AS (
         INSERT INTO projection.audit (projection, caller, action, target, reason, outcome, detail)
         SELECT left(name, 64), left(who, 64), CASE WHEN discard_wished THEN 'discard' ELSE 'replay' END, left(j.called, 1000), left(why, 1000),

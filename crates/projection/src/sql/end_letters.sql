@@ -1,8 +1,13 @@
--- Dead letters $5 are done, after $6 records more; those in $7 took their place, if any.
+-- Dead letters $5 are done, after $6 records more; those in $7 took their place, if any. Each is looked up by itself, as in claim_letters.
 WITH gone AS (
     DELETE FROM dead_letter AS d
     USING unnest($5::bigint[], $6::bigint[], $7::bigint[]) AS w (record_offset, applied, blocked_by)
-    WHERE d.projection = $1 AND d.generation = $2 AND d.topic = $3 AND d.partition = $4 AND d.record_offset = w.record_offset
+    CROSS JOIN LATERAL (
+        SELECT l.ctid AS place FROM dead_letter AS l
+        WHERE l.projection = $1 AND l.generation = $2 AND l.topic = $3 AND l.partition = $4 AND l.record_offset = w.record_offset
+        LIMIT 1
+    ) AS q
+    WHERE d.ctid = q.place
     RETURNING d.record_offset, d.discard, d.applied_records + w.applied AS applied, w.blocked_by, d.wished_by, d.wish_reason
 )
 INSERT INTO dead_letter_end (

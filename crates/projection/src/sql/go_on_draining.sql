@@ -1,4 +1,9 @@
--- Of dead letters $5, $6 records more are done; the rest of their queues follows.
+-- Of dead letters $5, $6 records more are done; the rest of their queues follows. Each is looked up by itself, as in claim_letters.
 UPDATE dead_letter AS d SET state = 'draining', applied_records = d.applied_records + w.applied, revision = d.revision + 1
 FROM unnest($5::bigint[], $6::bigint[]) AS w (record_offset, applied)
-WHERE d.projection = $1 AND d.generation = $2 AND d.topic = $3 AND d.partition = $4 AND d.record_offset = w.record_offset
+CROSS JOIN LATERAL (
+    SELECT l.ctid AS place FROM dead_letter AS l
+    WHERE l.projection = $1 AND l.generation = $2 AND l.topic = $3 AND l.partition = $4 AND l.record_offset = w.record_offset
+    LIMIT 1
+) AS q
+WHERE d.ctid = q.place

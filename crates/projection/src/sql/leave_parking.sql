@@ -1,5 +1,14 @@
--- What is parked behind dead letters $5, up to offsets $6, leaves its queue.
+-- What is parked behind dead letters $5, up to offsets $6, leaves its queue. Each queue is looked up by itself, as in claim_letters.
 DELETE FROM parked_record AS p
-USING unnest($5::bigint[], $6::bigint[]) AS w (head, through), dead_letter AS d
-WHERE d.projection = $1 AND d.generation = $2 AND d.topic = $3 AND d.partition = $4 AND d.record_offset = w.head
-    AND p.projection = $1 AND p.generation = $2 AND p.topic = $3 AND p.partition = $4 AND p.key_hash = d.key_hash AND p.record_offset <= w.through
+USING unnest($5::bigint[], $6::bigint[]) AS w (head, through)
+CROSS JOIN LATERAL (
+    SELECT d.key_hash FROM dead_letter AS d
+    WHERE d.projection = $1 AND d.generation = $2 AND d.topic = $3 AND d.partition = $4 AND d.record_offset = w.head
+    LIMIT 1
+) AS h
+CROSS JOIN LATERAL (
+    SELECT r.ctid AS place FROM parked_record AS r
+    WHERE r.projection = $1 AND r.generation = $2 AND r.topic = $3 AND r.partition = $4 AND r.key_hash = h.key_hash AND r.record_offset <= w.through
+    OFFSET 0
+) AS q
+WHERE p.ctid = q.place

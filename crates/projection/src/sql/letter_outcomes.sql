@@ -1,9 +1,15 @@
--- What became of dead letters of partitions $4 and offsets $5, in their order.
+-- What became of dead letters of partitions $4 and offsets $5, in their order. Each is looked up by itself, as in claim_letters.
 SELECT
     a.place, d.state, d.code, d.reason, d.replay_count, e.discarded, e.applied_records, e.blocked_by, e.ended_at, e.wished_by
 FROM unnest($4::integer[], $5::bigint[]) WITH ORDINALITY AS a (partition, record_offset, place)
-LEFT JOIN dead_letter AS d
-    ON d.projection = $1 AND d.generation = $2 AND d.topic = $3 AND d.partition = a.partition AND d.record_offset = a.record_offset
-LEFT JOIN dead_letter_end AS e
-    ON e.projection = $1 AND e.generation = $2 AND e.topic = $3 AND e.partition = a.partition AND e.record_offset = a.record_offset
+LEFT JOIN LATERAL (
+    SELECT * FROM dead_letter AS l
+    WHERE l.projection = $1 AND l.generation = $2 AND l.topic = $3 AND l.partition = a.partition AND l.record_offset = a.record_offset
+    LIMIT 1
+) AS d ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM dead_letter_end AS l
+    WHERE l.projection = $1 AND l.generation = $2 AND l.topic = $3 AND l.partition = a.partition AND l.record_offset = a.record_offset
+    LIMIT 1
+) AS e ON true
 ORDER BY a.place
