@@ -14,7 +14,6 @@ pub mod commands;
 pub mod context;
 mod exit;
 mod failure;
-pub mod message;
 pub mod print;
 pub mod relays;
 pub mod settings;
@@ -33,6 +32,7 @@ use clap::{CommandFactory as _, Parser as _};
 use arguments::{Arguments, Command, ConfigCommand};
 use context::Context;
 use print::{Printer, tell};
+use settings::Profile;
 
 /// How long a command may take where nothing was said about it, and it is none that takes as long as it takes.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
 fn start(arguments: Arguments) -> Result<Exit, Failure> {
     let mut stdout = BufWriter::new(std::io::stdout().lock());
     let Arguments { global, command } = arguments;
-    match command {
+    let command = match command {
         // Needs no settings, and must work with wrong ones.
         Command::Completions { shell } => {
             // It would panic where whoever reads has had enough.
@@ -78,8 +78,14 @@ fn start(arguments: Arguments) -> Result<Exit, Failure> {
             stdout.flush()?;
             return Ok(Exit::Done);
         }
-        _ => {}
-    }
+        Command::Operator(command) => {
+            let mut printer = Printer::new(Context::style(&global, &Profile::default()), &mut stdout);
+            let ended = commands::operator::run(&command, &mut printer)?;
+            printer.flush()?;
+            return Ok(ended);
+        }
+        command => command,
+    };
     let context = Context::new(&global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(async {
@@ -139,6 +145,6 @@ async fn run(command: Command, context: &Context, printer: &mut Printer<'_>) -> 
         Command::Doctor(command) => commands::doctor::run(&command, context, printer).await,
         Command::Audit(command) => commands::audit::run(&command, context, printer).await,
         Command::Config(ConfigCommand::Show) => commands::config::show(context, printer),
-        Command::Completions { .. } | Command::Man { .. } => Ok(Exit::Done),
+        Command::Operator(_) | Command::Completions { .. } | Command::Man { .. } => Ok(Exit::Done),
     }
 }

@@ -1,8 +1,8 @@
 //! The event stores, read as a role that changes nothing.
 
+use idempo_message::{DATA, ENVELOPE, Event, bytes_text};
 use idempo_pg::Config;
 use jiff::Timestamp;
-use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value, json};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
@@ -10,7 +10,6 @@ use uuid::Uuid;
 use crate::context::{Context, parse_timeout};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::message::{self, bytes_text};
 use crate::relays::missing;
 use crate::settings::StoreUrl;
 
@@ -18,10 +17,6 @@ use crate::settings::StoreUrl;
 const STATEMENT_TIMEOUT_MS: u64 = 600_000;
 /// How many events are read at a time.
 const PAGE_EVENTS: i64 = 2_000;
-/// The message that every event travels in.
-const ENVELOPE: &str = "idempo.event.v1.EventEnvelope";
-/// The oneof in it that says what happened.
-const WHAT_HAPPENED: &str = "data";
 
 /// An event store.
 pub struct Store {
@@ -224,18 +219,11 @@ pub struct Decoded {
 /// Decodes an envelope by the descriptor set.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Decoded {
-    let raw = |reason: String| Decoded { envelope: None, kind: None, data: Value::Null, reason: Some(reason) };
-    let Some(descriptor) = message::descriptor(ENVELOPE) else { return raw("the descriptor set has no envelope".to_owned()) };
-    let decoded = match DynamicMessage::decode(descriptor.clone(), bytes) {
-        Ok(decoded) => decoded,
-        Err(error) => return raw(format!("no envelope: {error}")),
+    let event = match Event::of(Some(bytes)) {
+        Ok(event) => event,
+        Err(reason) => return Decoded { envelope: None, kind: None, data: Value::Null, reason: Some(reason) },
     };
-    let envelope = message::json(&decoded);
-    if envelope.get("event_id").and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok()).is_none() {
-        return raw("no envelope: it has no event id of 16 bytes".to_owned());
-    }
-    let happened = descriptor.oneofs().find(|oneof| oneof.name() == WHAT_HAPPENED);
-    let kind = happened.and_then(|oneof| oneof.fields().find(|field| decoded.has_field(field))).map(|field| field.name().to_owned());
+    let (envelope, kind) = (event.json(), event.known_kind());
     let data = kind.as_ref().and_then(|kind| envelope.get(kind)).cloned().unwrap_or_default();
     let reason = kind.is_none().then(|| "what happened is of a type that this program does not know".to_owned());
     Decoded { envelope: Some(envelope), kind, data, reason }
@@ -254,8 +242,8 @@ pub fn type_number(name: &str) -> Result<i16, Failure> {
 }
 
 fn type_names() -> Vec<(String, i16)> {
-    let descriptor = message::descriptor(ENVELOPE);
-    let fields = descriptor.iter().flat_map(|envelope| envelope.oneofs().filter(|oneof| oneof.name() == WHAT_HAPPENED));
+    let descriptor = idempo_message::descriptor(ENVELOPE);
+    let fields = descriptor.iter().flat_map(|envelope| envelope.oneofs().filter(|oneof| oneof.name() == DATA));
     let fields = fields.flat_map(|oneof| oneof.fields().collect::<Vec<_>>());
     fields.filter_map(|field| Some((field.name().to_owned(), i16::try_from(field.number()).ok()?))).collect()
 }
@@ -321,12 +309,12 @@ mod tests {
 
     #[test]
     fn what_can_not_be_decoded_says_why() {
-        for (bytes, why) in [(&b"\xff\xff\xff"[..], "no envelope"), (b"", "no event id"), (&[0x18, 7], "no event id")] {
+        for (bytes, why) in [(&b"\xff\xff\xff"[..], "are no"), (b"", "event_id"), (&[0x18, 7], "event_id")] {
             let decoded = decode(bytes);
             assert!(decoded.envelope.is_none() && decoded.reason.as_ref().is_some_and(|reason| reason.contains(why)), "{decoded:?}");
         }
-        let later =
-            [EventEnvelope { event_id: vec![1; 16].into(), ..EventEnvelope::default() }.encode_to_vec(), vec![0xda, 0x3e, 0]].concat();
+        let ids = EventEnvelope { event_id: vec![1; 16].into(), stream_id: vec![2; 16].into(), ..EventEnvelope::default() };
+        let later = [ids.encode_to_vec(), vec![0xda, 0x3e, 0]].concat();
         let decoded = decode(&later);
         assert!(decoded.envelope.is_some() && decoded.reason.is_some_and(|reason| reason.contains("does not know")));
     }

@@ -5,11 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use idempo_dead_letter::{DeadLetter, DeadLetterId, Disposition, Header, Original, Stage};
 use idempo_kafka::{Record, TopicPartition};
+use idempo_message::Event;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-
-use crate::event::Event;
 
 /// The consumer group of records that are in a dead-letter topic, and are no dead letters of ours.
 const NOBODY: &str = "unknown.dlq";

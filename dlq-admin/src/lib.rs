@@ -17,7 +17,6 @@
 
 mod config;
 mod consumers;
-mod event;
 pub mod failpoint;
 mod intake;
 mod jobs;
@@ -29,6 +28,7 @@ use std::sync::Arc;
 
 use idempo_pg::Pool;
 use idempo_proto::ops::v1::dead_letter_service_server::DeadLetterServiceServer;
+use idempo_rpc::{Operators, OperatorsConfig};
 use idempo_runtime::{Invalid, Platform, Restart, Role, Running, Stage, Task};
 use tokio::sync::Notify;
 use tonic::server::NamedService as _;
@@ -56,7 +56,7 @@ impl Role for DlqAdmin {
     async fn start(config: Config, platform: Platform) -> anyhow::Result<Running> {
         metrics::describe();
         let pool = Pool::open(&config.database)?;
-        let consumers = Arc::new(Consumers::new(&config.consumers)?);
+        let consumers = Arc::new(Consumers::new(&config.consumers, config.consumer_token.as_ref())?);
         let instance = format!("{}:{}", Self::NAME, platform.instance);
         watch_database(&platform, pool.clone());
 
@@ -77,7 +77,8 @@ impl Role for DlqAdmin {
         }
         spawn_observer(&platform, pool.clone(), config.settled_keep_days);
 
-        let service = DeadLetterServiceServer::new(Service { pool, consumers, bell })
+        let operators = start_operators(&config.operators, &platform)?;
+        let service = DeadLetterServiceServer::new(Service { operators, pool, consumers, bell })
             .max_decoding_message_size(config.grpc.max_request_bytes)
             .max_encoding_message_size(config.grpc.max_response_bytes);
         let service = idempo_rpc::Service {
@@ -90,6 +91,16 @@ impl Role for DlqAdmin {
         platform.tasks.spawn(Task::critical("grpc").stage(Stage::Edge), |_| async move { Ok(serving.await?) });
         Ok(Running::new().with_address("grpc", address))
     }
+}
+
+fn start_operators(config: &OperatorsConfig, platform: &Platform) -> anyhow::Result<Arc<Operators>> {
+    let operators = Operators::new(config, service::DOMAIN)?;
+    let followed = Arc::clone(&operators);
+    platform.tasks.spawn(Task::critical("operators").stage(Stage::Edge), |cancel| async move {
+        followed.follow(cancel).await;
+        Ok(())
+    });
+    Ok(operators)
 }
 
 fn watch_database(platform: &Platform, pool: Pool) {

@@ -1,5 +1,7 @@
 //! `idempo doctor`: whether everything is there that the platform needs, and as it must be.
 
+mod operators;
+
 use std::time::Duration;
 
 use clap::Args;
@@ -64,6 +66,7 @@ pub async fn run(_command: &Command, context: &Context, printer: &mut Printer<'_
     for address in &profile.dead_letters {
         checks.push(in_time("dead letters", address, dead_letters(address, context)).await);
     }
+    checks.push(operators::check(context).await);
     for (what, processes) in [("service", &profile.services), ("projector", &profile.projectors)] {
         for (name, address) in processes {
             checks.push(in_time(what, name, health(what, name, address)).await);
@@ -93,6 +96,12 @@ pub async fn run(_command: &Command, context: &Context, printer: &mut Printer<'_
 impl Check {
     fn new(what: &'static str, name: &str, finding: Finding, detail: impl Into<String>) -> Self {
         Self { what, name: name.to_owned(), finding, detail: detail.into() }
+    }
+
+    /// What is there and turns us away is not away.
+    fn failed(what: &'static str, name: &str, failure: Failure) -> Self {
+        let finding = if failure.exit == Exit::Denied { Finding::Wrong } else { Finding::Away };
+        Self::new(what, name, finding, failure.message)
     }
 
     fn row(&self) -> Row {
@@ -144,7 +153,7 @@ async fn relay(address: &str, context: &Context) -> Check {
             let held = answer.outboxes.iter().filter(|outbox| outbox.held_here).count();
             Check::new("relay", address, Finding::Fine, format!("holds {held} of {} outboxes", answer.outboxes.len()))
         }
-        Err(failure) => Check::new("relay", address, Finding::Away, failure.message),
+        Err(failure) => Check::failed("relay", address, failure),
     }
 }
 
@@ -160,7 +169,7 @@ async fn dead_letters(address: &str, context: &Context) -> Check {
             let detail = format!("{} are open, in {} groups: `idempo dlq groups`", answer.total_count, answer.groups.len());
             Check::new("dead letters", address, Finding::Odd, detail)
         }
-        Err(failure) => Check::new("dead letters", address, Finding::Away, failure.message),
+        Err(failure) => Check::failed("dead letters", address, failure),
     }
 }
 

@@ -11,10 +11,10 @@ use uuid::Uuid;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::message::bytes_text;
 use crate::print::{Cell, Form, Printer, Row, Tone, tell};
 use crate::stores::{Decoded, Store, StoredEvent, Wanted, decode, moment, type_number};
 use crate::topics::{Found, Topics};
+use idempo_message::bytes_text;
 
 const COLUMNS: [&str; 7] = ["RECORDED", "STORE", "SEQ", "STREAM", "VERSION", "TYPE", "DATA"];
 /// The pause between two looks at the ends of the topics.

@@ -5,6 +5,7 @@ pub mod config;
 pub mod dlq;
 pub mod doctor;
 pub mod event;
+pub mod operator;
 pub mod outbox;
 pub mod projection;
 pub mod relay;

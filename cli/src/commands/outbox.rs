@@ -13,9 +13,9 @@ use super::relay::relay_call;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::message::{enum_text, json_of, time_of};
 use crate::print::{Cell, Form, Printer, Row, Style, Tone, tell};
 use crate::relays::{Relays, short};
+use idempo_message::{enum_text, json_of, time_of};
 
 /// How many things are asked for at a time.
 const PAGE_SIZE: i32 = 500;

@@ -8,9 +8,9 @@ use serde_json::json;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::message::{enum_text, json_of, time_of};
 use crate::print::{Cell, Printer, Row, Style, Tone, span};
 use crate::relays::{Relays, short};
+use idempo_message::{enum_text, json_of, time_of};
 
 const COLUMNS: [&str; 9] = ["OUTBOX", "STATE", "HOLDER", "EPOCH", "BACKLOG", "AGE", "QUARANTINE", "POSITION", "PROBLEM"];
 

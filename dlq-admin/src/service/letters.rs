@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use idempo_dead_letter::DeadLetterId;
+use idempo_message::Event;
 use idempo_proto::ops::v1::{
     AnnotateDeadLetterRequest, AnnotateDeadLetterResponse, DeadLetter, DeadLetterState, GetDeadLetterRequest, GetDeadLetterResponse,
     GetParkedLetterRequest, ListDeadLetterGroupsRequest, ListDeadLetterGroupsResponse, ListDeadLettersRequest, ListDeadLettersResponse,
@@ -16,7 +17,6 @@ use super::audit::{Attempt, Refused};
 use super::filter::Filter;
 use super::{DOMAIN, NAME_FORM, Service, failed_statement, letter_not_found, messages};
 use crate::consumers::asked_by;
-use crate::event::Event;
 
 const REQUEST: &str = "idempo.ops.v1.ListDeadLettersRequest";
 /// The most groups that are answered.
@@ -160,7 +160,7 @@ fn shown(row: &Row) -> Result<GetDeadLetterResponse, tokio_postgres::Error> {
     let is_whole = i64::try_from(value.as_ref().map_or(0, Vec::len)) == Ok(dead_letter.value_bytes);
     let decoded = if is_whole { Event::of(value.as_deref()) } else { Err("the value is longer than what is looked at".to_owned()) };
     let (event_json, undecodable_reason) = match decoded {
-        Ok(event) => (event.json(), String::new()),
+        Ok(event) => (event.json().to_string(), String::new()),
         Err(reason) => (String::new(), reason),
     };
     let (names, values): (Vec<String>, Vec<Option<Vec<u8>>>) = (row.try_get("header_keys")?, row.try_get("header_values")?);

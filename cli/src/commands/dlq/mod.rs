@@ -19,9 +19,9 @@ use serde_json::Value;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::message::json_of;
 use crate::print::{Form, Printer, tell};
 use crate::stores::moment;
+use idempo_message::json_of;
 use service::{Service, short};
 
 /// On dead letters.

@@ -8,8 +8,8 @@ use crate::commands::projection::projectors::{Projectors, short as projection_na
 use crate::context::{Context, channel};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::message::{enum_text, json_of, time_of};
 use crate::print::{Cell, Printer, Row, Style, Tone, tell};
+use idempo_message::{enum_text, json_of, time_of};
 
 const COLUMNS: [&str; 8] = ["NAME", "STATE", "CODE", "KEY", "BEHIND", "ATTEMPTS", "REPLAYS", "FAILED"];
 /// How many are asked for at a time.

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::service::short;
 use crate::failure::{Failure, one_line};
-use crate::message::{enum_text, json_of, time_of};
 use crate::print::{Cell, Form, Printer, Row, Style, Tone};
+use idempo_message::{enum_text, json_of, time_of};
 
 const GROUP_COLUMNS: [&str; 8] = ["GROUP", "CODE", "TYPE", "TOPIC", "CONSUMER", "COUNT", "FIRST", "LAST"];
 const LETTER_COLUMNS: [&str; 8] = ["NAME", "STATE", "CODE", "TYPE", "KEY", "BYTES", "REPLAYS", "FAILED"];

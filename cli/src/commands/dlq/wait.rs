@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::service::Service;
 use super::shown::settled;
 use crate::failure::Failure;
-use crate::message::enum_text;
+use idempo_message::enum_text;
 
 /// How long a rehearsal may take.
 pub(super) const REHEARSAL_LIMIT: Duration = Duration::from_secs(120);

@@ -6,14 +6,14 @@ mod wait;
 
 use clap::{Subcommand, ValueEnum};
 use idempo_proto::ops::v1 as ops;
-use idempo_proto::ops::v1::{GenerationState, Projection, RebuildSource, VerificationState};
+use idempo_proto::ops::v1::{GenerationState, Projection, RebuildSource, VerificationAgainst, VerificationState};
 use serde_json::json;
 
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::message::json_of;
 use crate::print::Printer;
+use idempo_message::json_of;
 use projectors::{Projector, Projectors};
 
 /// On projections.
@@ -53,12 +53,15 @@ pub enum Command {
         /// The generation; the one that is being built where none is named.
         generation: Option<i32>,
     },
-    /// Compares a generation with the live one, row by row, and waits for what comes of it. Ends with 8 where they differ.
+    /// Compares a generation, row by row, and waits for what comes of it. Ends with 8 where it differs.
     Verify {
         /// Of which.
         projection: String,
         /// The generation; the newest one that is ready where none is named.
         generation: Option<i32>,
+        /// With what: the live generation, or the events of the store, folded anew. For when the live one may be wrong: with the fold it can be compared too.
+        #[arg(long, value_enum, default_value_t = Against::Live)]
+        against: Against,
     },
     /// Shows a sample of what differed in the last comparison.
     Diff {
@@ -73,7 +76,7 @@ pub enum Command {
         projection: String,
         /// The generation; the newest one that is ready where none is named.
         generation: Option<i32>,
-        /// Also if it was not found equal, or is behind.
+        /// Also if it was found equal neither to the live one nor to the fold, or is behind.
         #[arg(long)]
         force: bool,
     },
@@ -121,6 +124,15 @@ pub enum Source {
     Kafka,
 }
 
+/// What a generation is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Against {
+    /// The live generation.
+    Live,
+    /// The fold of the events.
+    Fold,
+}
+
 impl Command {
     /// Whether it goes on for as long as there is something to do.
     #[must_use]
@@ -165,18 +177,17 @@ pub async fn run(command: Command, context: &Context, printer: &mut Printer<'_>)
                 done(printer, &name, "cancelled")?;
             }
         }
-        Command::Verify { projection, generation } => {
+        Command::Verify { projection, generation, against } => {
             let (projector, found) = projectors.find(&projection).await?;
             let name = chosen(&found, generation, &[GenerationState::Ready, GenerationState::Retired])?;
-            return verify(&projector, name, context, printer).await;
+            return verify(&projector, name, against, context, printer).await;
         }
         Command::Diff { projection, generation } => {
             let (projector, found) = projectors.find(&projection).await?;
             let name = compared(&found, generation)?;
             let answer = projector.verification(&name).await?;
             shown::differences(&answer.differences, printer)?;
-            let state = answer.verification.unwrap_or_default().state();
-            return Ok(if state == VerificationState::Different { Exit::Differences } else { Exit::Done });
+            return Ok(if answer.differences.is_empty() { Exit::Done } else { Exit::Differences });
         }
         Command::Switch { projection, generation, force } => {
             let (projector, found) = projectors.find(&projection).await?;
@@ -269,14 +280,23 @@ async fn rebuild(
     Ok(exit)
 }
 
-async fn verify(projector: &Projector<'_>, name: String, context: &Context, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
+async fn verify(
+    projector: &Projector<'_>,
+    name: String,
+    against: Against,
+    context: &Context,
+    printer: &mut Printer<'_>,
+) -> Result<Exit, Failure> {
     let reason = context.reason()?;
-    if !context.confirm(&format!("compare {name} with the live generation"))? {
+    let (against, with_what) = match against {
+        Against::Live => (VerificationAgainst::Live, "the live generation"),
+        Against::Fold => (VerificationAgainst::Fold, "the fold of the event store"),
+    };
+    if !context.confirm(&format!("compare {name} with {with_what}"))? {
         return Ok(Exit::Done);
     }
-    projector
-        .ask(ops::VerifyGenerationRequest { name: name.clone(), reason }, async |client, request| client.verify_generation(request).await)
-        .await?;
+    let asked = ops::VerifyGenerationRequest { name: name.clone(), reason, against: against.into() };
+    projector.ask(asked, async |client, request| client.verify_generation(request).await).await?;
     let answer = wait::until_compared(projector, &name).await?;
     let verification = answer.verification.unwrap_or_default();
     shown::verification(&name, &verification, printer)?;

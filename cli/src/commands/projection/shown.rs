@@ -1,20 +1,21 @@
 //! How projections, generations and comparisons are shown.
 
 use idempo_proto::ops::v1::{
-    Difference, Generation, GenerationState, Projection, ProjectionAuditEntry, Rebuild, RebuildPhase, Verification, VerificationState,
+    Difference, Generation, GenerationState, Projection, ProjectionAuditEntry, Rebuild, RebuildPhase, Verification, VerificationAgainst,
+    VerificationState,
 };
 use jiff::SignedDuration;
 
 use super::projection_json;
 use super::projectors::short;
 use crate::failure::Failure;
-use crate::message::{enum_text, json_of, time_of};
 use crate::print::{Cell, Form, Printer, Row, Style, Tone, span};
+use idempo_message::{enum_text, json_of, time_of};
 
 const COLUMNS: [&str; 8] = ["PROJECTION", "LIVE", "LOGIC", "LAG EVENTS", "LAG", "STOPPED", "PAUSED", "GENERATIONS"];
 const GENERATION_COLUMNS: [&str; 8] = ["GENERATION", "STATE", "LOGIC", "LAG EVENTS", "LAG", "BEGUN", "BUILT", "COMPARED"];
 const PARTITION_COLUMNS: [&str; 7] = ["GENERATION", "PARTITION", "NEXT OFFSET", "HEAD", "LAG EVENTS", "LAG", "STOPPED"];
-const DIFFERENCE_COLUMNS: [&str; 4] = ["TABLE", "KEY", "LIVE ROW", "ROW"];
+const DIFFERENCE_COLUMNS: [&str; 6] = ["TABLE", "KEY", "LIVE ROW", "ROW", "FOLD ROW", "FROM"];
 const AUDIT_COLUMNS: [&str; 7] = ["WHEN", "CALLER", "ACTION", "TARGET", "OUTCOME", "DETAIL", "REASON"];
 
 pub(super) fn list(projections: &[Projection], printer: &mut Printer<'_>) -> Result<(), Failure> {
@@ -107,7 +108,11 @@ fn rebuild_cell(rebuild: &Rebuild) -> Cell {
 }
 
 fn verification_cell(verification: &Verification) -> Cell {
-    let (state, with) = (verification.state(), verification.compared_with);
+    let (state, live) = (verification.state(), verification.compared_with);
+    let with = match verification.against() {
+        VerificationAgainst::Fold => "the fold".to_owned(),
+        _ => live.to_string(),
+    };
     match state {
         VerificationState::Equal => Cell::toned(format!("equal to {with}"), Tone::Good),
         VerificationState::Different => Cell::toned(format!("differs from {with}"), Tone::Bad),
@@ -135,26 +140,32 @@ fn partition_rows(generation: &Generation) -> Vec<Row> {
 /// What came of a comparison.
 pub(super) fn verification(name: &str, verification: &Verification, printer: &mut Printer<'_>) -> Result<(), Failure> {
     let json = json_of("idempo.ops.v1.Verification", verification);
-    let fields = [
+    let mut fields = vec![
         ("generation", name.into()),
         ("outcome", verification_cell(verification)),
         ("rows", verification.rows.into()),
         ("buckets", verification.buckets.into()),
         ("differing", verification.buckets_different.into()),
     ];
+    if verification.against() == VerificationAgainst::Fold {
+        fields.push(("from live", verification.live_buckets_different.into()));
+    }
     printer.one(&json, &fields)
 }
 
-/// What differed.
+/// What differed. A row that one side does not have is `none`; `-` is the side that was not looked at.
 pub(super) fn differences(differences: &[Difference], printer: &mut Printer<'_>) -> Result<(), Failure> {
     let or_none = |row: &str| if row.is_empty() { "none".to_owned() } else { row.to_owned() };
+    let beside = |row: &str, is_looked_at: bool| if is_looked_at { or_none(row) } else { "-".to_owned() };
     let row = |difference: &Difference| Row {
         json: json_of("idempo.ops.v1.Difference", difference),
         cells: vec![
             difference.table.as_str().into(),
             difference.key.as_str().into(),
-            or_none(&difference.live_row).into(),
+            beside(&difference.live_row, difference.against() != VerificationAgainst::Fold).into(),
             or_none(&difference.row).into(),
+            beside(&difference.fold_row, difference.against() == VerificationAgainst::Fold).into(),
+            if difference.against() == VerificationAgainst::Fold { "the fold".into() } else { "the live one".into() },
         ],
     };
     printer.list(&DIFFERENCE_COLUMNS, &differences.iter().map(row).collect::<Vec<_>>())

@@ -9,8 +9,8 @@ use jiff::SignedDuration;
 use super::projectors::Projector;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::message::enum_text;
 use crate::print::span;
+use idempo_message::enum_text;
 
 /// The pause between two questions.
 const ASK_PAUSE: Duration = Duration::from_millis(300);

@@ -12,9 +12,9 @@ use ratatui::widgets::{Cell, Row, Table};
 
 use super::Shown;
 use crate::commands::projection::projectors::short as projection_name;
-use crate::message::enum_text;
 use crate::print::span;
 use crate::relays::short;
+use idempo_message::enum_text;
 
 /// Lines that a table has beside its rows: its head, and one below it.
 const TABLE_LINES: u16 = 3;

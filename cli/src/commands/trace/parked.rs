@@ -12,9 +12,9 @@ use crate::commands::dlq::service::{Service, short};
 use crate::commands::dlq::shown::state_cell;
 use crate::context::{Context, channel};
 use crate::failure::{Failure, one_line};
-use crate::message::json_of;
 use crate::print::{Cell, Printer, Tone, tell};
 use crate::topics::Found;
+use idempo_message::json_of;
 
 /// How many dead letters of one key are looked through.
 const LETTERS_MAX: usize = 1_000;

@@ -3,6 +3,8 @@
 //! Not protobuf's own JSON: numbers are numbers, bytes that are an id are shown as a UUID, and every field of the message is there, under the name it has in
 //! the file. Fields of a `oneof` and messages are left out where they are not set.
 
+mod event;
+
 use std::sync::LazyLock;
 
 use base64::Engine as _;
@@ -14,6 +16,8 @@ use prost_reflect::{
 };
 use serde_json::{Map, Value};
 use uuid::Uuid;
+
+pub use event::{DATA, ENVELOPE, Event};
 
 /// How long an id is, in bytes.
 const ID_BYTES: usize = 16;
