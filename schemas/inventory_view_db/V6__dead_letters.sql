@@ -93,19 +93,28 @@ CREATE FUNCTION projection.wish_for_dead_letters(
 ) RETURNS TABLE (place bigint, outcome text, detail text) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
+    -- Each is looked up by itself: the planner knows nothing of a table that was empty a moment ago. They are locked by a statement of its own, so
+    -- that the next one's snapshot shows what whoever had them last made of them.
+    PERFORM FROM (
+        SELECT a.partition, a.record_offset FROM unnest(partitions, offsets) AS a (partition, record_offset) ORDER BY a.partition, a.record_offset
+    ) AS a
+    CROSS JOIN LATERAL (
+        SELECT FROM projection.dead_letter AS l
+        WHERE l.projection = name AND l.generation = n AND l.topic = of_topic AND l.partition = a.partition AND l.record_offset = a.record_offset
+        LIMIT 1
+        FOR UPDATE
+    ) AS d;
     RETURN QUERY
     WITH asked AS (
         SELECT a.place, a.partition, a.record_offset, a.called
         FROM unnest(partitions, offsets, names) WITH ORDINALITY AS a (partition, record_offset, called, place)
     ), found AS (
-        -- Each is looked up by itself: the planner knows nothing of a table that was empty a moment ago.
         SELECT a.place, d.*
-        FROM (SELECT * FROM asked ORDER BY partition, record_offset) AS a
+        FROM asked AS a
         CROSS JOIN LATERAL (
             SELECT l.ctid AS row_place, l.state, l.discard, l.replay_count, l.wished_by FROM projection.dead_letter AS l
             WHERE l.projection = name AND l.generation = n AND l.topic = of_topic AND l.partition = a.partition AND l.record_offset = a.record_offset
             LIMIT 1
-            FOR UPDATE
         ) AS d
     ), judged AS (
         SELECT
