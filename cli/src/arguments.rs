@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{audit, dlq, doctor, event, outbox, projection, relay, replay, top, trace};
+use crate::commands::{audit, dlq, doctor, event, operator, outbox, projection, relay, replay, top, trace};
 use crate::exit::EXIT_CODES;
 use crate::failure::Failure;
 use crate::print::{Color, Form, TimeFormat};
@@ -53,7 +53,10 @@ pub struct Global {
     /// Why: kept in the audit. Whatever changes something needs it.
     #[arg(long, global = true, env = "IDEMPO_CLI_REASON", value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Who is asking: kept in the audit. `cli:` and the user's name where it is not given.
+    /// The file with your token. The platform knows you by it.
+    #[arg(long, global = true, env = "IDEMPO_CLI_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Who is asking, where the platform asks nobody for a token: kept in the audit. `cli:` and the user's name where it is not given.
     #[arg(long, global = true, env = "IDEMPO_CLI_CALLER", value_name = "NAME")]
     pub caller: Option<String>,
 }
@@ -86,6 +89,9 @@ pub enum Command {
     Doctor(doctor::Command),
     /// Checks every invariant that can be seen from outside, on the running platform.
     Audit(audit::Command),
+    /// Who may operate the platform.
+    #[command(subcommand)]
+    Operator(operator::Command),
     /// The settings in force.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -4,6 +4,8 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use idempo_clock::{Clock as _, SystemClock};
+use idempo_rpc::CALLER_METADATA;
+use idempo_rpc::operators::Token;
 use jiff::{SignedDuration, Timestamp};
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -15,8 +17,6 @@ use crate::failure::Failure;
 use crate::print::{Style, tell};
 use crate::settings::{Profile, Settings};
 
-/// The request metadata that names the caller.
-const CALLER_METADATA: &str = "idempo-caller";
 /// The longest name of a caller, in characters.
 const CALLER_CHARS_MAX: usize = 64;
 /// How long a connection may take to come up.
@@ -35,8 +35,10 @@ pub struct Context {
     pub style: Style,
     /// How long the whole command may take, where something was said about it.
     pub timeout: Option<Duration>,
-    /// Who is asking.
+    /// Who is asking, where no token says so.
     pub caller: MetadataValue<Ascii>,
+    /// What the platform knows whoever is asking by.
+    pub token: Option<Token>,
     /// Whether every question is answered with yes.
     pub yes: bool,
     /// Whether nothing is to be changed.
@@ -52,16 +54,23 @@ impl Context {
     pub fn new(global: &Global) -> Result<Self, Failure> {
         let settings = Settings::read(global.config.as_deref(), global.profile.as_deref())?;
         let profile = &settings.profile;
-        let style = Style {
+        let style = Self::style(global, profile);
+        let timeout = global.timeout.as_deref().or(profile.timeout.as_deref()).map(parse_timeout).transpose()?;
+        let caller = caller_of(global.caller.as_deref().or(profile.caller.as_deref()))?;
+        let token = profile.token(global.token_file.as_deref())?;
+        let (yes, dry_run, reason) = (global.yes, global.dry_run, global.reason.clone());
+        Ok(Self { settings, style, timeout, caller, token, yes, dry_run, reason })
+    }
+
+    /// How things are printed.
+    #[must_use]
+    pub fn style(global: &Global, profile: &Profile) -> Style {
+        Style {
             form: global.output.or(profile.output).unwrap_or_default(),
             colored: Style::is_colored(global.color.or(profile.color).unwrap_or_default()),
             time: global.time_format.or(profile.time_format).unwrap_or_default(),
             now: SystemClock.now(),
-        };
-        let timeout = global.timeout.as_deref().or(profile.timeout.as_deref()).map(parse_timeout).transpose()?;
-        let caller = caller_of(global.caller.as_deref().or(profile.caller.as_deref()))?;
-        let (yes, dry_run, reason) = (global.yes, global.dry_run, global.reason.clone());
-        Ok(Self { settings, style, timeout, caller, yes, dry_run, reason })
+        }
     }
 
     /// The profile.
@@ -110,11 +119,21 @@ impl Context {
         Err(Failure::new(Exit::Failed, "not confirmed: nothing was done"))
     }
 
-    /// A request, with the caller's name and a deadline.
+    /// A request, with the caller's name and token and a deadline.
     #[must_use]
     pub fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
+        let mut request = self.request_of_nobody(message);
         request.metadata_mut().insert(CALLER_METADATA, self.caller.clone());
+        if let Some(token) = &self.token {
+            token.authorize(request.metadata_mut());
+        }
+        request
+    }
+
+    /// A request that does not say who is asking, with a deadline.
+    #[must_use]
+    pub fn request_of_nobody<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
         // The command's own limit ends it first, and says so; the server learns when nobody waits any more.
         request.set_timeout(self.timeout.map_or(CALL_TIMEOUT, |limit| limit.saturating_add(CALL_TIMEOUT_LATER).min(CALL_TIMEOUT)));
         request

@@ -157,6 +157,11 @@ pub const fn exit_of(code: Code) -> Exit {
 /// What to do about a reason, where that is not plain.
 fn hint_of(reason: &str) -> Option<&'static str> {
     Some(match reason {
+        "OPERATOR_UNKNOWN" => {
+            "--token-file names the file with your token; a line in the operators' file must have it: `idempo operator new`"
+        }
+        "OPERATOR_ROLE_REQUIRED" => "whoever keeps the operators' file can give you another role",
+        "OPERATORS_NOT_CONFIGURED" => "set operators.file of that process: `idempo operator new` makes a line for it",
         "OUTBOX_NOT_HELD" => "no relay runs, or none reaches the database: see `idempo relay status` and `idempo doctor`",
         "LEASE_EPOCH_MISMATCH" => "another relay has taken over since: look again with `idempo relay status`",
         "QUARANTINED_ROW_STATE" => "look at the row with `idempo outbox show`",

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use idempo_pg::DatabaseUrl;
+use idempo_rpc::operators::Token;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -21,7 +22,7 @@ const DEFAULT_PROFILE: &str = "default";
 /// A project's own file, in its folder.
 const PROJECT_FILE: &str = ".idempo/cli.toml";
 /// The variables that are flags as well: clap reads them.
-const FLAG_VARIABLES: [&str; 8] = ["config", "profile", "output", "color", "time_format", "timeout", "caller", "reason"];
+const FLAG_VARIABLES: [&str; 9] = ["config", "profile", "output", "color", "time_format", "timeout", "token_file", "caller", "reason"];
 
 /// A database's URL, `postgres://role[:password]@host[:port]/database[?option=value]`. Printed with its password masked.
 #[derive(Clone)]
@@ -78,6 +79,12 @@ pub struct Profile {
     /// Who is asking, for the audit: 1 to 64 letters, digits, `.`, `_`, `:` or `-`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
+    /// Your token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
+    /// The file with your token, where it is not given itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
     /// Where relays serve gRPC, `host:port` each: any of them answers for every outbox.
     pub relays: Vec<String>,
     /// Where the dead-letter service serves gRPC, `host:port` each: any process of it answers for all dead letters.
@@ -92,6 +99,25 @@ pub struct Profile {
     pub views: BTreeMap<String, StoreUrl>,
     /// The brokers.
     pub kafka: idempo_kafka::Config,
+}
+
+impl Profile {
+    /// The token: that in `file`, or else the profile's own, or that in the profile's file; none where nothing is said.
+    pub(crate) fn token(&self, file: Option<&Path>) -> Result<Option<Token>, Failure> {
+        let file = match (file, &self.token) {
+            (None, Some(token)) => return Ok(Some(token.clone())),
+            (Some(file), _) => file,
+            (None, None) => match &self.token_file {
+                Some(file) => file,
+                None => return Ok(None),
+            },
+        };
+        let hint = "`idempo operator new` makes a token; --token-file or the profile's token_file names the file with it";
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Failure::usage(format!("the token file {} can't be read: {error}", file.display())).hint(hint))?;
+        let token = Token::of(&text).map_err(|error| Failure::usage(format!("the token file {}: {error}", file.display())).hint(hint))?;
+        Ok(Some(token))
+    }
 }
 
 /// A file of profiles.
@@ -163,10 +189,33 @@ mod tests {
     #[test]
     fn a_password_is_never_shown() {
         let url = StoreUrl("postgres://auditor:hunter2@db/wallet_db".into());
-        let profile = Profile { stores: BTreeMap::from([("wallet".to_owned(), url)]), ..Profile::default() };
+        let token = Token::of("hunter2-hunter2-hunter2").expect("a token");
+        let stores = BTreeMap::from([("wallet".to_owned(), url)]);
+        let profile = Profile { stores, token: Some(token), ..Profile::default() };
         for text in [format!("{profile:?}"), toml::to_string(&profile).expect("a table")] {
             assert!(!text.contains("hunter2") && text.contains("***"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_flag_s_token_goes_before_the_profile_s() {
+        let file = std::env::temp_dir().join(format!("idempo-cli-token-{}", std::process::id()));
+        let token = |text: &str| Token::of(text).expect("a token");
+        std::fs::write(&file, "in-the-file-0123456789012345\n").expect("a file");
+        let own = Profile { token: Some(token("of-the-profile-0123456789012")), ..Profile::default() };
+        let named = Profile { token_file: Some(file.clone()), ..Profile::default() };
+        let found = |profile: &Profile, flag: Option<&Path>| {
+            profile.token(flag).map(|token| token.map(|token| token.expose().to_owned())).map_err(|failure| failure.message)
+        };
+        assert_eq!(found(&own, Some(&file)).expect("a token").as_deref(), Some("in-the-file-0123456789012345"));
+        assert_eq!(found(&own, None).expect("a token").as_deref(), Some("of-the-profile-0123456789012"));
+        assert_eq!(found(&named, None).expect("a token").as_deref(), Some("in-the-file-0123456789012345"));
+        assert_eq!(found(&Profile::default(), None), Ok(None));
+        std::fs::write(&file, "hunter2").expect("a file");
+        let said = found(&named, None).expect_err("no token");
+        assert!(said.contains(&file.display().to_string()) && !said.contains("hunter2"), "{said}");
+        std::fs::remove_file(&file).expect("removed");
+        assert!(found(&named, None).expect_err("no file").contains("can't be read"));
     }
 
     #[test]

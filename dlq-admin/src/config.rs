@@ -1,6 +1,7 @@
 //! The dead-letter service's settings.
 
 use idempo_kafka::Copies;
+use idempo_rpc::operators::Token;
 use idempo_runtime::Invalid;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,8 @@ pub struct Config {
     pub database: idempo_pg::Config,
     /// The gRPC server: health, reflection and `idempo.ops.v1.DeadLetterService`.
     pub grpc: idempo_rpc::ServerConfig,
+    /// Who may use `idempo.ops.v1.DeadLetterService`.
+    pub operators: idempo_rpc::OperatorsConfig,
     /// The brokers.
     pub kafka: idempo_kafka::Config,
     /// How the dead-letter topics are read. Without topics, those of all topics in `topics.yaml`.
@@ -20,6 +23,8 @@ pub struct Config {
     pub topics: Topics,
     /// Which projector has the dead letters of which consumer groups.
     pub consumers: Vec<ConsumerOf>,
+    /// The token with which their projectors are asked, in the names of operators: of a line with the role `service` in their operators' file.
+    pub consumer_token: Option<Token>,
     /// How many jobs a process works on at once, 1 to 16.
     pub workers: u32,
     /// How long a process that works on a job may be silent until another goes on with it, in milliseconds, 500 to 60,000.
@@ -53,6 +58,7 @@ impl Default for Config {
         Self {
             database: idempo_pg::Config { application_name: "dlq-admin".to_owned(), ..idempo_pg::Config::default() },
             grpc: idempo_rpc::ServerConfig::default(),
+            operators: idempo_rpc::OperatorsConfig::default(),
             kafka: idempo_kafka::Config { client_id: "dlq-admin".to_owned(), ..idempo_kafka::Config::default() },
             consumer: idempo_kafka::ConsumerConfig {
                 group_id: "idempo.dlq-admin".to_owned(),
@@ -62,6 +68,7 @@ impl Default for Config {
             },
             topics: Topics::default(),
             consumers: Vec::new(),
+            consumer_token: None,
             workers: 4,
             job_lease_ms: 5_000,
             settled_keep_days: 90,
@@ -83,6 +90,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), Invalid> {
         self.database.validate().map_err(|error| Invalid::new("database", error.to_string()))?;
         self.grpc.validate().map_err(|problem| Invalid::new("grpc", problem))?;
+        self.operators.validate().map_err(|problem| Invalid::new("operators", problem))?;
         if !(1..=16).contains(&self.workers) {
             return Err(Invalid::new("workers", "must be 1 to 16"));
         }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use idempo_proto::ops::v1::parked_service_client::ParkedServiceClient;
+use idempo_rpc::operators::{Authorize, Token};
 use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
@@ -19,8 +21,8 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Who asks, where a person's name can't be told to a consumer.
 const UNNAMED: &str = "dlq-admin";
 
-/// A client of a consumer's dead letters.
-pub(crate) type Parked = ParkedServiceClient<Channel>;
+/// A client of a consumer's dead letters. It is a service of the platform, which speaks for operators.
+pub(crate) type Parked = ParkedServiceClient<InterceptedService<Channel, Authorize>>;
 
 /// All consumers that the service knows.
 #[derive(Debug)]
@@ -29,17 +31,18 @@ pub(crate) struct Consumers {
 }
 
 impl Consumers {
-    /// These consumers; connections are made when they are first used, and anew when they break.
+    /// These consumers, asked with this token; connections are made when they are first used, and anew when they break.
     ///
     /// # Errors
     /// Where an endpoint is none.
-    pub(crate) fn new(consumers: &[ConsumerOf]) -> Result<Self, tonic::transport::Error> {
+    pub(crate) fn new(consumers: &[ConsumerOf], token: Option<&Token>) -> Result<Self, tonic::transport::Error> {
         let client = |consumer: &ConsumerOf| {
             let endpoint = Endpoint::from_shared(consumer.endpoint.clone())?
                 .connect_timeout(CONNECT_TIMEOUT)
                 .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-            let client = ParkedServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(ANSWER_BYTES_MAX);
+            let client = ParkedServiceClient::with_interceptor(endpoint.connect_lazy(), Authorize(token.cloned()));
+            let client = client.max_decoding_message_size(ANSWER_BYTES_MAX);
             Ok((consumer.group_prefix.clone(), client))
         };
         let mut known = consumers.iter().map(client).collect::<Result<Vec<_>, tonic::transport::Error>>()?;
@@ -86,7 +89,7 @@ mod tests {
     #[tokio::test]
     async fn a_consumer_has_its_group_and_those_of_its_generations_and_the_longest_prefix_counts() {
         let of = |prefix: &str| ConsumerOf { group_prefix: prefix.to_owned(), endpoint: "http://127.0.0.1:1".to_owned() };
-        let consumers = Consumers::new(&[of("idempo.inventory"), of("idempo.inventory.eu")]).expect("endpoints");
+        let consumers = Consumers::new(&[of("idempo.inventory"), of("idempo.inventory.eu")], None).expect("endpoints");
         let found = |group: &str| consumers.of(group).is_some();
         assert!(found("idempo.inventory") && found("idempo.inventory.g12") && found("idempo.inventory.eu.g1"));
         assert!(!found("idempo.inventory2.g1") && !found("idempo") && !found(""));

@@ -75,7 +75,7 @@ impl Stage {
         let toml = format!(
             "job_lease_ms = 1000\n\
              consumers = [{{group_prefix = \"idempo.inventory\", endpoint = \"http://{fake}\"}}]\n\
-             [platform]\nadmin_listen = \"127.0.0.1:0\"\n[platform.log]\nformat = \"json\"\n[kafka]\nbrokers = \"{brokers}\"\n\
+             [operators]\nopen = true\n[platform]\nadmin_listen = \"127.0.0.1:0\"\n[platform.log]\nformat = \"json\"\n[kafka]\nbrokers = \"{brokers}\"\n\
              [consumer]\ngroup_id = \"{dlq}\"\ntopics = [\"{dlq}\"]\nsession_timeout_ms = 6000\n[topics]\ncopies = \"local\"\nprefix = \"{prefix}\"\n\
              [database]\nurl = \"{url}\"\n",
             fake = self.fake.address,

@@ -12,6 +12,8 @@ use crate::tracker::PAGE_ROWS_MAX;
 pub struct Config {
     /// The gRPC server: health, reflection and `idempo.ops.v1.RelayService`.
     pub grpc: idempo_rpc::ServerConfig,
+    /// Who may use `idempo.ops.v1.RelayService`.
+    pub operators: idempo_rpc::OperatorsConfig,
     /// The cluster that rows go to.
     pub kafka: idempo_kafka::Config,
     /// How records are batched, and how many are under way.
@@ -67,6 +69,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             grpc: idempo_rpc::ServerConfig::default(),
+            operators: idempo_rpc::OperatorsConfig::default(),
             kafka: idempo_kafka::Config { client_id: "idempo-outbox-relay".to_owned(), ..idempo_kafka::Config::default() },
             producer: ProducerConfig::default(),
             topics: Topics::default(),
@@ -97,6 +100,7 @@ impl Config {
     /// The setting that can't be used.
     pub fn validate(&self) -> Result<(), Invalid> {
         self.grpc.validate().map_err(|error| Invalid::new("grpc", error))?;
+        self.operators.validate().map_err(|error| Invalid::new("operators", error))?;
         self.producer.validate().map_err(|(setting, reason)| Invalid::new(format!("producer.{setting}"), reason))?;
         if !(16..=PAGE_ROWS_MAX).contains(&self.page_rows_max) {
             return Err(Invalid::new("page_rows_max", "must be 16 to 65536"));

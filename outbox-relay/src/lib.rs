@@ -42,6 +42,7 @@ mod transaction;
 use std::sync::Arc;
 
 use idempo_proto::ops::v1::relay_service_server::RelayServiceServer;
+use idempo_rpc::{Operators, OperatorsConfig};
 use idempo_runtime::{Invalid, Platform, Role, Running, Stage, Task};
 
 pub use config::{Config, OutboxConfig, Rotation, Topics};
@@ -75,7 +76,8 @@ impl Role for Relay {
             prefix: config.topics.prefix,
             owner: platform.instance.to_string(),
         });
-        let mut operations = Operations { instance: platform.instance.to_string(), outboxes: Vec::new() };
+        let operators = start_operators(&config.operators, &platform)?;
+        let mut operations = Operations { instance: platform.instance.to_string(), operators, outboxes: Vec::new() };
         for outbox in config.outboxes {
             let name = outbox.name.clone();
             let condition = platform.readiness.condition(format!("outbox {name}"));
@@ -97,4 +99,14 @@ impl Role for Relay {
         platform.tasks.spawn(Task::critical("grpc").stage(Stage::Edge), |_| async move { Ok(serving.await?) });
         Ok(Running::new().with_address("grpc", address))
     }
+}
+
+fn start_operators(config: &OperatorsConfig, platform: &Platform) -> anyhow::Result<Arc<Operators>> {
+    let operators = Operators::new(config, admin::DOMAIN)?;
+    let followed = Arc::clone(&operators);
+    platform.tasks.spawn(Task::critical("operators").stage(Stage::Edge), |cancel| async move {
+        followed.follow(cancel).await;
+        Ok(())
+    });
+    Ok(operators)
 }

@@ -125,7 +125,7 @@ impl RelayBuilder<'_> {
         let file = std::env::temp_dir().join(format!("idempo-relay-test-{}-{number}", std::process::id()));
         let url = testing::cluster().role_url(self.stage.database.name(), "idempo_relay");
         let toml = format!(
-            "{extra}\n[platform]\nadmin_listen = \"127.0.0.1:0\"\n[platform.log]\nformat = \"json\"\n[kafka]\nbrokers = \"{brokers}\"\n\
+            "{extra}\n[operators]\nopen = true\n[platform]\nadmin_listen = \"127.0.0.1:0\"\n[platform.log]\nformat = \"json\"\n[kafka]\nbrokers = \"{brokers}\"\n\
              [topics]\ncopies = \"local\"\nprefix = \"{prefix}\"\n{exactly_once}\n\
              [[outboxes]]\nname = \"test\"\n[outboxes.database]\nurl = \"{url}\"\napplication_name = \"{name}\"\n",
             extra = self.extra,

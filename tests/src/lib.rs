@@ -17,4 +17,4 @@ pub mod wallet;
 mod world;
 
 pub use suite::{Suite, Test};
-pub use world::World;
+pub use world::{Operated, World};

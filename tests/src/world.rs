@@ -14,6 +14,8 @@ use idempo_projection::Event;
 use idempo_proto::inventory::v1::inventory_query_service_client::InventoryQueryServiceClient;
 use idempo_proto::inventory::v1::inventory_service_client::InventoryServiceClient;
 use idempo_proto::wallet::v1::wallet_service_client::WalletServiceClient;
+use idempo_rpc::operators::Authorize;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::session::Session;
@@ -25,6 +27,9 @@ const AUDITOR: &str = "idempo_auditor";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The topic that wallets' and inventories' events go to, by its number in `topics.yaml`.
 const ECONOMY_EVENTS: i16 = 3;
+
+/// A connection over which the platform's operator speaks.
+pub type Operated = InterceptedService<Channel, Authorize>;
 
 /// The stack that the tests share.
 pub struct World {
@@ -65,6 +70,14 @@ impl World {
     /// When the platform has no process with this name.
     pub fn channel(&self, process: &str) -> Result<Channel> {
         channel(self.platform.service(process)?.grpc())
+    }
+
+    /// A connection to a process as [`World::channel`], over which the platform's operator speaks.
+    ///
+    /// # Errors
+    /// As [`World::channel`].
+    pub fn operated(&self, process: &str) -> Result<Operated> {
+        Ok(InterceptedService::new(self.channel(process)?, Authorize(Some(self.platform.operator_token().clone()))))
     }
 
     /// A client of the wallet service.

@@ -8,9 +8,8 @@ use idempo_proto::ops::v1::{
     ApplyJobRequest, DeadLetterFilter, DeadLetterJob, GetJobRequest, JobState, ListDeadLetterGroupsRequest, PlanJobRequest,
     RehearseJobRequest, RehearseJobResponse,
 };
-use idempo_tests::World;
+use idempo_tests::{Operated, World};
 use tonic::Request;
-use tonic::transport::Channel;
 
 /// Players whose rows are refused, and how many items each is granted.
 const PLAYERS: i64 = 6;
@@ -22,10 +21,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
-type Client = DeadLetterServiceClient<Channel>;
+type Client = DeadLetterServiceClient<Operated>;
 
 pub(crate) async fn what_the_read_model_refuses_is_found_rehearsed_mended_and_replayed_in_order(world: &mut World) -> Result<()> {
-    let mut client = DeadLetterServiceClient::new(world.channel("dlq-admin")?);
+    let mut client = DeadLetterServiceClient::new(world.operated("dlq-admin")?);
     let sword = world.item_type().await?;
     let players: Vec<String> = (0..PLAYERS).map(|_| world.player()).collect();
     let ids: Vec<&str> = players.iter().filter_map(|player| player.strip_prefix("players/")).collect();

@@ -147,7 +147,7 @@ fn give(path: &Path, user: Option<&User>) -> Result<()> {
 }
 
 /// Removes the folders of runs whose process is gone: those that were killed.
-fn remove_stale(parent: &Path, prefix: &str) {
+pub(crate) fn remove_stale(parent: &Path, prefix: &str) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(prefix)).and_then(|pid| pid.parse::<u32>().ok());

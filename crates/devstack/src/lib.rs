@@ -6,6 +6,7 @@
 mod cluster;
 mod command;
 mod home;
+mod operators;
 mod platform;
 mod ports;
 mod process;

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use idempo_rpc::operators::Token;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::cluster::Cluster;
+use crate::operators::Operators;
 use crate::ports::Ports;
 use crate::process::{Launch, Process};
 use crate::servers::Servers;
@@ -95,6 +97,7 @@ const OUTBOXES: [(&str, &str); 2] = [("wallet", "wallet_db"), ("inventory", "inv
 #[derive(Debug)]
 pub struct Platform {
     services: BTreeMap<&'static str, Service>,
+    operators: Operators,
 }
 
 /// One process of the platform.
@@ -240,12 +243,14 @@ impl Platform {
         let folder = binaries()?;
         let logs = servers.log_folder()?;
         let cluster = servers.cluster()?;
+        let operators = Operators::make(&servers.operators_folder())?;
+        let place = Place { folder: &folder, logs: &logs, operators: &operators };
         let mut services = BTreeMap::new();
         for role in &ROLES {
-            let service = role.service(servers, &cluster, surroundings, (&folder, &logs), &services)?;
+            let service = role.service(servers, &cluster, surroundings, &place, &services)?;
             services.insert(role.name, service);
         }
-        let mut platform = Self { services };
+        let mut platform = Self { services, operators };
         for service in platform.services.values_mut() {
             service.start()?;
         }
@@ -268,6 +273,18 @@ impl Platform {
     /// When there is none.
     pub fn service(&self, name: &str) -> Result<&Service> {
         self.services.get(name).with_context(|| format!("the platform has no process {name}"))
+    }
+
+    /// The token of its operator, without which nobody operates it.
+    #[must_use]
+    pub fn operator_token(&self) -> &Token {
+        self.operators.token()
+    }
+
+    /// The file that the command line reads that token from. It is there as long as this value.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        self.operators.token_file()
     }
 
     fn service_mut(&mut self, name: &str) -> Result<&mut Service> {
@@ -365,20 +382,27 @@ impl Platform {
     }
 }
 
+/// Where a platform is on this machine.
+struct Place<'a> {
+    folder: &'a Path,
+    logs: &'a Path,
+    operators: &'a Operators,
+}
+
 impl Role {
     fn service(
         &self,
         servers: &Servers,
         cluster: &Cluster,
         surroundings: &Surroundings,
-        (folder, logs): (&Path, &Path),
+        place: &Place<'_>,
         others: &BTreeMap<&'static str, Service>,
     ) -> Result<Service> {
-        let program = program(folder, self.binary)?;
+        let program = program(place.folder, self.binary)?;
         let ports = servers.options().ports;
         let grpc = local(ports.pick(self.grpc_port)?);
         let admin = local(ports.pick(self.admin_port)?);
-        let log = logs.join(format!("{}.log", self.name));
+        let log = place.logs.join(format!("{}.log", self.name));
         let mut variables = addresses(grpc, admin);
         variables.push(("IDEMPO_PLATFORM__LOG__FORMAT".to_owned(), "json".to_owned()));
         let brokers = ("IDEMPO_KAFKA__BROKERS".to_owned(), surroundings.kafka().unwrap_or(servers.kafka_brokers()).to_owned());
@@ -388,7 +412,7 @@ impl Role {
                 variables.push(("IDEMPO_DATABASE__URL".to_owned(), cluster.role_url(database, role)));
                 if let Some(event_store) = events_of {
                     variables.push(("IDEMPO_EVENT_STORE__URL".to_owned(), cluster.role_url(event_store, REBUILDER)));
-                    variables.extend([brokers, instance(self.name)]);
+                    variables.extend([brokers, instance(self.name), place.operators.variable()]);
                 }
             }
             Wiring::Outboxes => {
@@ -400,17 +424,17 @@ impl Role {
                     .collect();
                 variables.push(("IDEMPO_OUTBOXES".to_owned(), format!("[{}]", outboxes.join(", "))));
                 variables.push(("IDEMPO_TOPICS__COPIES".to_owned(), servers.options().brokers.copies_setting().to_owned()));
-                variables.push(brokers);
+                variables.extend([brokers, place.operators.variable()]);
             }
             Wiring::DeadLetters { consumers } => {
                 variables.push(("IDEMPO_DATABASE__URL".to_owned(), cluster.role_url("ops_db", "idempo_dlq_admin")));
                 variables.push(("IDEMPO_TOPICS__COPIES".to_owned(), servers.options().brokers.copies_setting().to_owned()));
                 variables.push(("IDEMPO_CONSUMERS".to_owned(), endpoints(consumers, others)?));
-                variables.extend([brokers, instance(self.name)]);
+                variables.extend([brokers, instance(self.name), place.operators.variable(), place.operators.service_variable()]);
             }
         }
         variables.extend(surroundings.variables(self.name));
-        let launch = Launch { log: Some(log.clone()), variables, ..Launch::new(self.name, program, folder) };
+        let launch = Launch { log: Some(log.clone()), variables, ..Launch::new(self.name, program, place.folder.to_owned()) };
         Ok(Service { grpc, admin, log, launch, process: None })
     }
 }

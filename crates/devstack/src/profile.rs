@@ -26,6 +26,7 @@ pub fn profile(servers: &Servers, platform: &Platform) -> Result<String> {
         let addresses: Vec<String> = there.map(|(_, process)| format!("\"{}\"", process.grpc())).collect();
         writeln!(text, "{key} = [{}]", addresses.join(", "))?;
     }
+    writeln!(text, "token_file = \"{}\"", platform.token_file().display())?;
     text.push_str("\n[profiles.local.projectors]\n");
     for (name, process, _) in PROJECTIONS {
         writeln!(text, "{name} = \"{}\"", platform.service(process)?.grpc())?;

@@ -25,7 +25,23 @@ pub(crate) fn describe_metrics() {
     metrics::describe_histogram!(DURATION, metrics::Unit::Seconds, "How long calls took, from their headers to the end of their answers.");
 }
 
-/// Gives every call a span, the child of its caller's, and measures it.
+/// The full name of a call's method, such as `idempo.wallet.v1.WalletService/GrantFunds`. Every request of a method that the platform has is given it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Method(&'static str);
+
+impl Method {
+    /// The method that a request is for; `None` where it did not come through [`crate::serve`].
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Option<&'static str> {
+        request.extensions().get::<Self>().map(|Self(name)| *name)
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn named(name: &'static str) -> Self {
+        Self(name)
+    }
+}
+
+/// Gives every call a span, the child of its caller's, and measures it; and says to its handler which method it is.
 #[derive(Debug, Clone)]
 pub(crate) struct CallLayer;
 
@@ -55,8 +71,9 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let mut call = Call::begin(&request);
+        request.extensions_mut().insert(Method(call.method));
         let span = call.span.clone();
         let answer = span.in_scope(|| self.inner.call(request));
         let measured = async move {

@@ -26,6 +26,11 @@ impl Caller {
         (values.next().is_none() && is_caller(name)).then(|| Self(name.to_owned()))
     }
 
+    /// Whether it has given no name.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.0 == ANONYMOUS
+    }
+
     /// The caller's name.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -33,7 +38,8 @@ impl Caller {
     }
 }
 
-fn is_caller(name: &str) -> bool {
+/// Whether this can be a caller's name.
+pub(crate) fn is_caller(name: &str) -> bool {
     (1..=CALLER_CHARS_MAX).contains(&name.len()) && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"._:-".contains(&c))
 }
 

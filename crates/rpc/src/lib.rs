@@ -9,8 +9,9 @@
 //! * No limit is left at a library's default: streams, requests, connections, bytes, time ([`ServerConfig`]).
 //! * Every error carries an `ErrorInfo`, also those that the transport makes; no detail type occurs twice.
 //! * No text of a client becomes a metric's label.
+//! * What operators do is done by whom [`operators`] let in.
 //!
-//! Not here: what a command means, who may send it, and the age window of idempotency keys, which only matters for keys not seen before and
+//! Not here: what a command means, which player may send it, and the age window of idempotency keys, which only matters for keys not seen before and
 //! is decided where they are stored.
 
 mod call;
@@ -22,6 +23,7 @@ pub mod descriptor;
 pub mod fingerprint;
 mod health;
 pub mod name;
+pub mod operators;
 pub mod page;
 pub mod position;
 pub mod refusal;
@@ -35,6 +37,7 @@ mod violations;
 pub use caller::{CALLER_METADATA, Caller, scope_of};
 pub use config::ServerConfig;
 pub use deadline::Deadline;
+pub use operators::{Operators, OperatorsConfig};
 pub use server::{Error, Service, serve};
 pub use violations::{AMOUNT_MAX, Accept, KEY_AHEAD_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, REASON_CHARS_MAX, VIOLATIONS_MAX, Violations};
 

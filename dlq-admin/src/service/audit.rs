@@ -1,6 +1,7 @@
 //! What was done, and what was refused.
 
 use idempo_proto::ops::v1::{DeadLetterAuditEntry, ListDeadLetterAuditEntriesRequest, ListDeadLetterAuditEntriesResponse};
+use idempo_rpc::operators::{Denied, Tried};
 use idempo_rpc::{Caller, REASON_CHARS_MAX, Violations, page, status, timestamp};
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -93,10 +94,30 @@ impl Service {
         }
     }
 
+    /// A request, with the name of the operator who sends it. Where he may not do this, that is noted; where it can't be, the next entry tells of it.
+    pub(super) async fn admitted<M: prost::Message>(&self, request: Request<M>) -> Result<Request<M>, Status> {
+        let Denied { status, tried } = match self.operators.admit(request) {
+            Ok(request) => return Ok(request),
+            Err(denied) => denied,
+        };
+        if let Some(tried) = tried {
+            let Tried { caller, action, target, reason, outcome, detail, .. } = tried.as_ref();
+            if let Err(failure) = self.add([caller, action, target, reason, outcome, detail]).await {
+                tracing::warn!(failure = failure.message(), "a denied operation could not be noted");
+                self.operators.not_noted(&tried);
+            }
+        }
+        Err(status)
+    }
+
     /// Adds a row to the audit.
     pub(super) async fn note(&self, caller: &str, attempt: &Attempt<'_>, reason: &str, outcome: &str, detail: &str) -> Result<(), Status> {
-        let Attempt { action, target, .. } = attempt;
-        self.query_one(include_str!("../sql/record_audit.sql"), &[&caller, action, target, &reason, &outcome, &detail]).await.map(drop)
+        self.add([caller, attempt.action, &attempt.target, reason, outcome, detail]).await
+    }
+
+    /// Adds an entry: caller, action, target, reason, outcome, detail.
+    async fn add(&self, [caller, action, target, reason, outcome, detail]: [&str; 6]) -> Result<(), Status> {
+        self.query_one(include_str!("../sql/record_audit.sql"), &[&caller, &action, &target, &reason, &outcome, &detail]).await.map(drop)
     }
 }
 

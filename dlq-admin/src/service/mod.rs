@@ -2,7 +2,8 @@
 //!
 //! It works through the database: what is asked for is stored there in one transaction with its audit entry, and whichever process has the job does
 //! it ([`crate::jobs`]). Consumers are asked here for what only they know: what is parked behind a dead letter, whether they have it still, and what a
-//! replay would do. A mutation that is refused leaves an audit entry as well.
+//! replay would do. A mutation that is refused leaves an audit entry as well. Nobody comes to it but whom the operators' file lets in
+//! ([`idempo_rpc::operators`]).
 
 mod audit;
 mod discard;
@@ -21,7 +22,7 @@ use idempo_dead_letter::DeadLetterId;
 use idempo_pg::{Client, Pool};
 use idempo_proto::ops::v1 as message;
 use idempo_proto::ops::v1::dead_letter_service_server::DeadLetterService;
-use idempo_rpc::{Violations, refusal, status};
+use idempo_rpc::{Operators, Violations, refusal, status};
 use tokio::sync::Notify;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -40,6 +41,7 @@ const NAME_FORM: &str = "must be `deadLetters/{consumer_group}.{topic}.{partitio
 
 /// The service.
 pub(crate) struct Service {
+    pub(crate) operators: Arc<Operators>,
     pub(crate) pool: Pool,
     pub(crate) consumers: Arc<Consumers>,
     /// Rung when there is a job to be worked on.
@@ -126,12 +128,13 @@ fn failed_statement(error: tokio_postgres::Error) -> Status {
     failed(&error.into())
 }
 
-/// Declares each RPC with one answer as the method of [`Service`] with its name.
+/// Declares each RPC with one answer as the method of [`Service`] with its name, for whom it is admitted.
 macro_rules! rpcs {
     ($($rpc:ident = $handler:ident($request:ident) -> $response:ident;)+) => {
         #[tonic::async_trait]
         impl DeadLetterService for Service {
             $(async fn $rpc(&self, request: Request<message::$request>) -> Result<Response<message::$response>, Status> {
+                let request = self.admitted(request).await?;
                 self.$handler(request).await.map(Response::new)
             })+
 
@@ -141,6 +144,7 @@ macro_rules! rpcs {
                 &self,
                 request: Request<message::ExportDeadLettersRequest>,
             ) -> Result<Response<Self::ExportDeadLettersStream>, Status> {
+                let request = self.admitted(request).await?;
                 let stream = self.export(request).await?;
                 Ok(Response::new(Box::pin(stream)))
             }

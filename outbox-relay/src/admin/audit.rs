@@ -1,6 +1,7 @@
 //! What was done, and what was refused.
 
 use idempo_proto::ops::v1::{AuditEntry, ListAuditEntriesRequest, ListAuditEntriesResponse};
+use idempo_rpc::operators::{Denied, Tried};
 use idempo_rpc::{Caller, REASON_CHARS_MAX, Violations, page, status, timestamp};
 use jiff::Timestamp;
 use tonic::metadata::MetadataMap;
@@ -37,6 +38,26 @@ impl Operations {
     }
 }
 
+impl Operations {
+    /// A request, with the name of the operator who sends it. Where he may not do this, that is noted at the outbox that it names; where it can't be, the
+    /// next entry tells of it.
+    pub(super) async fn admitted<M: prost::Message>(&self, request: Request<M>) -> Result<Request<M>, Status> {
+        let Denied { status, tried } = match self.operators.admit(request) {
+            Ok(request) => return Ok(request),
+            Err(denied) => denied,
+        };
+        if let Some(tried) = tried {
+            let Tried { caller, action, resource, target, reason, outcome, detail, .. } = tried.as_ref();
+            let noted = async { self.outbox(resource)?.note([caller, action, target, reason, outcome, detail]).await };
+            if let Err(failure) = noted.await {
+                tracing::warn!(resource, failure = failure.message(), "a denied operation could not be noted");
+                self.operators.not_noted(&tried);
+            }
+        }
+        Err(status)
+    }
+}
+
 fn entry(outbox: &Operated, row: &tokio_postgres::Row) -> Result<AuditEntry, tokio_postgres::Error> {
     Ok(AuditEntry {
         name: format!("{}/auditEntries/{}", outbox.resource(), row.try_get::<_, i64>(0)?),
@@ -67,17 +88,17 @@ impl Operated {
         let reason: String = attempt.reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX).collect();
         let outcome = status::reason(&refusal).unwrap_or_default();
         tracing::warn!(outbox = self.name, caller, action = attempt.action, outcome, "an operation on the outbox was refused");
-        let noted = async {
-            let client = self.client().await?;
-            let statement = client.prepare_cached(include_str!("../sql/record_audit.sql")).await.map_err(failed_statement)?;
-            client
-                .query_one(&statement, &[&caller, &attempt.action, &attempt.target, &reason, &outcome, &refusal.message()])
-                .await
-                .map_err(failed_statement)
-        };
-        match noted.await {
-            Ok(_) => refusal,
+        match self.note([caller, attempt.action, &attempt.target, &reason, &outcome, refusal.message()]).await {
+            Ok(()) => refusal,
             Err(failure) => failure,
         }
+    }
+
+    /// Adds an entry: caller, action, target, reason, outcome, detail.
+    async fn note(&self, [caller, action, target, reason, outcome, detail]: [&str; 6]) -> Result<(), Status> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(include_str!("../sql/record_audit.sql")).await.map_err(failed_statement)?;
+        let noted = client.query_one(&statement, &[&caller, &action, &target, &reason, &outcome, &detail]).await;
+        noted.map(drop).map_err(failed_statement)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Every process serves it for each outbox that it is configured with. It works through the outbox's database alone: what is asked for is stored
 //! there in one transaction with its audit entry, and whoever holds the lease heeds it ([`crate::control`]). A mutation that is refused leaves
-//! an audit entry as well, but for one that names no outbox of ours: there is no database to write it into, so it is logged.
+//! an audit entry as well, but for one that names no outbox of ours: there is no database to write it into, so it is logged. Nobody comes to it but whom
+//! the operators' file lets in ([`idempo_rpc::operators`]).
 
 mod audit;
 mod outboxes;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use idempo_pg::{Client, Pool};
 use idempo_proto::ops::v1 as message;
 use idempo_proto::ops::v1::relay_service_server::RelayService;
-use idempo_rpc::{refusal, status};
+use idempo_rpc::{Operators, refusal, status};
 use tonic::{Request, Response, Status};
 
 use crate::status::Status as OutboxStatus;
@@ -33,6 +34,7 @@ pub(crate) struct Operated {
 pub(crate) struct Operations {
     /// Who this process is, in leases.
     pub(crate) instance: String,
+    pub(crate) operators: Arc<Operators>,
     pub(crate) outboxes: Vec<Operated>,
 }
 
@@ -77,12 +79,13 @@ fn failed_statement(error: tokio_postgres::Error) -> Status {
     failed(&error.into())
 }
 
-/// Declares each RPC as the method of [`Operations`] with its name.
+/// Declares each RPC as the method of [`Operations`] with its name, for whom it is admitted.
 macro_rules! rpcs {
     ($($rpc:ident = $handler:ident($request:ident) -> $response:ident;)+) => {
         #[tonic::async_trait]
         impl RelayService for Operations {
             $(async fn $rpc(&self, request: Request<message::$request>) -> Result<Response<message::$response>, Status> {
+                let request = self.admitted(request).await?;
                 self.$handler(request).await.map(Response::new)
             })+
         }

@@ -19,6 +19,8 @@ pub struct Config {
     pub event_store: idempo_pg::Config,
     /// The gRPC server of the queries.
     pub grpc: idempo_rpc::ServerConfig,
+    /// Who may use `idempo.ops.v1.ProjectionService` and `idempo.ops.v1.ParkedService`.
+    pub operators: idempo_rpc::OperatorsConfig,
     /// The brokers.
     pub kafka: idempo_kafka::Config,
     /// How the topic is read: exactly one topic; `group_id` has the generation's number appended.
@@ -38,6 +40,7 @@ impl Default for Config {
             database: idempo_pg::Config { application_name: "inventory-projector".to_owned(), ..idempo_pg::Config::default() },
             event_store: idempo_pg::Config { application_name: "inventory-rebuilder".to_owned(), ..idempo_pg::Config::default() },
             grpc: idempo_rpc::ServerConfig::default(),
+            operators: idempo_rpc::OperatorsConfig::default(),
             kafka: idempo_kafka::Config { client_id: "inventory-projector".to_owned(), ..idempo_kafka::Config::default() },
             consumer: idempo_kafka::ConsumerConfig {
                 group_id: format!("idempo.{}", InventoryProjector::NAME),
@@ -62,6 +65,7 @@ impl Config {
             self.event_store.validate().map_err(|error| Invalid::new("event_store", error.to_string()))?;
         }
         self.grpc.validate().map_err(|problem| Invalid::new("grpc", problem))?;
+        self.operators.validate().map_err(|problem| Invalid::new("operators", problem))?;
         if self.database.search_path.is_some() {
             return Err(Invalid::new("database.search_path", "follows from the generation and can't be set"));
         }

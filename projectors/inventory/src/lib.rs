@@ -35,6 +35,7 @@ use idempo_projection::{Conducted, Conductor, Generations, Halt, Live, Operation
 use idempo_proto::inventory::v1::inventory_query_service_server::InventoryQueryServiceServer;
 use idempo_proto::ops::v1::parked_service_server::ParkedServiceServer;
 use idempo_proto::ops::v1::projection_service_server::ProjectionServiceServer;
+use idempo_rpc::Operators;
 use idempo_runtime::{Condition, Invalid, Platform, Role, Running, Stage, Task};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -66,9 +67,9 @@ impl Role for InventoryProjection {
         let part_events = config.rebuild_part_events;
         let conducted = Conducted { layout: layout.clone(), source, part_events, instance: instance.clone() };
         let conductor = Conductor::<InventoryProjector, _>::new(conducted, &generations, InventoryTables)?;
-        let operated = (instance, has_source);
-        let operations =
-            Operations::new::<InventoryProjector, _>(handlers::DOMAIN, layout.clone(), operated, &generations, platform.clock.clone())?;
+        let (operators, operated) = (start_operators(&config, &platform)?, (instance, has_source));
+        let served = (handlers::DOMAIN, operators);
+        let operations = Operations::new::<InventoryProjector, _>(served, layout.clone(), operated, &generations, platform.clock.clone())?;
         let operations = Arc::new(operations);
         let parked = Parked::new(Arc::clone(&operations), &generations, InventoryTables);
 
@@ -97,6 +98,16 @@ impl Role for InventoryProjection {
 }
 
 type Parked = ParkedOperations<InventoryProjector, InventoryTables>;
+
+fn start_operators(config: &Config, platform: &Platform) -> anyhow::Result<Arc<Operators>> {
+    let operators = Operators::new(&config.operators, handlers::DOMAIN)?;
+    let followed = Arc::clone(&operators);
+    platform.tasks.spawn(Task::critical("operators").stage(Stage::Edge), |cancel| async move {
+        followed.follow(cancel).await;
+        Ok(())
+    });
+    Ok(operators)
+}
 
 async fn start_grpc(
     config: &Config,

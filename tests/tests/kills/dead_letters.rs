@@ -8,9 +8,8 @@ use idempo_projection::failpoint::{
 };
 use idempo_proto::ops::v1::parked_service_client::ParkedServiceClient;
 use idempo_proto::ops::v1::{ListParkedLettersRequest, ParkedLetter, ReplayParkedLettersRequest};
-use idempo_tests::World;
+use idempo_tests::{Operated, World};
 use tonic::Request;
-use tonic::transport::Channel;
 
 use super::load::Load;
 use super::{Place, begin, dice, died, verdict};
@@ -111,6 +110,6 @@ async fn replay(world: &World, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn service(world: &World) -> Result<ParkedServiceClient<Channel>> {
-    Ok(ParkedServiceClient::new(world.channel(PROJECTOR)?))
+fn service(world: &World) -> Result<ParkedServiceClient<Operated>> {
+    Ok(ParkedServiceClient::new(world.operated(PROJECTOR)?))
 }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 
 use crate::cluster::Cluster;
-use crate::home::{Home, Keep};
+use crate::home::{Home, Keep, remove_stale};
 use crate::ports::Ports;
 use crate::process::{Launch, Process};
 use crate::progress::Progress;
@@ -21,6 +21,9 @@ pub use kafka::{BrokerProxy, Brokers};
 
 /// The pause between two looks at whether a server is ready, in milliseconds.
 const READY_PAUSE_MS: u64 = 20;
+
+/// What the folder of a process's operators is called; the number of the process follows.
+const OPERATORS_PREFIX: &str = "operators-";
 
 /// What becomes of `DATABASE_URL`, `KAFKA_BROKERS` and `REDIS_URL`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -261,6 +264,13 @@ impl Servers {
         let folder = self.home.as_ref().map_or_else(|| self.options.root.join("logs"), |home| home.directory.join("logs"));
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         Ok(folder)
+    }
+
+    /// Where the operators of platforms that this process starts have their files. What killed processes have left there is removed.
+    pub(crate) fn operators_folder(&self) -> PathBuf {
+        let parent = self.home.as_ref().map_or(&self.options.root, |home| &home.directory);
+        remove_stale(parent, OPERATORS_PREFIX);
+        parent.join(format!("{OPERATORS_PREFIX}{}", std::process::id()))
     }
 
     pub(crate) fn options(&self) -> &Options {

@@ -1,6 +1,7 @@
 //! What was done, and what was refused.
 
 use idempo_proto::ops::v1::{ListProjectionAuditEntriesRequest, ListProjectionAuditEntriesResponse, ProjectionAuditEntry};
+use idempo_rpc::operators::{Denied, Tried};
 use idempo_rpc::{Caller, REASON_CHARS_MAX, Violations, page, status, timestamp};
 use jiff::Timestamp;
 use tonic::metadata::MetadataMap;
@@ -76,16 +77,35 @@ impl Operations {
             outcome,
             "an operation on the projection was refused"
         );
-        let noted = async {
-            let client = self.control.get().await?;
-            let statement = client.prepare_cached(include_str!("../sql/record_audit.sql")).await?;
-            let Attempt { action, target, .. } = attempt;
-            client.query_one(&statement, &[&self.projection, &caller, action, target, &reason, &outcome, &refusal.message()]).await?;
-            Ok::<(), idempo_pg::Error>(())
-        };
-        match noted.await {
+        let Attempt { action, target, .. } = attempt;
+        match self.note([caller, action, target, &reason, &outcome, refusal.message()]).await {
             Ok(()) => refusal,
             Err(error) => self.failed(&error),
         }
+    }
+
+    /// A request, with the name of the operator who sends it. Where he may not do this, that is noted; where it can't be, the next entry tells of it.
+    pub(super) async fn admitted<M: prost::Message>(&self, request: Request<M>) -> Result<Request<M>, Status> {
+        let Denied { status, tried } = match self.operators.admit(request) {
+            Ok(request) => return Ok(request),
+            Err(denied) => denied,
+        };
+        if let Some(tried) = tried {
+            let Tried { caller, action, target, reason, outcome, detail, .. } = tried.as_ref();
+            if let Err(error) = self.note([caller, action, target, reason, outcome, detail]).await {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(projection = self.projection, error, "a denied operation could not be noted");
+                self.operators.not_noted(&tried);
+            }
+        }
+        Err(status)
+    }
+
+    /// Adds an entry: caller, action, target, reason, outcome, detail.
+    async fn note(&self, [caller, action, target, reason, outcome, detail]: [&str; 6]) -> Result<(), idempo_pg::Error> {
+        let client = self.control.get().await?;
+        let statement = client.prepare_cached(include_str!("../sql/record_audit.sql")).await?;
+        client.query_one(&statement, &[&self.projection, &caller, &action, &target, &reason, &outcome, &detail]).await?;
+        Ok(())
     }
 }

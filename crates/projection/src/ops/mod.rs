@@ -2,7 +2,7 @@
 //!
 //! Every process of the projection serves it. It works through the database alone: what is asked for is stored there in one transaction with its
 //! audit entry, and whoever follows the generations or has the turn heeds it. A mutation that is refused leaves an audit entry as well, but for
-//! one that names no projection of ours: it is logged.
+//! one that names no projection of ours: it is logged. Nobody comes to it but whom the operators' file lets in ([`idempo_rpc::operators`]).
 
 mod audit;
 mod messages;
@@ -20,7 +20,7 @@ use idempo_kafka::TopicEnds;
 use idempo_pg::{Client, Pool};
 use idempo_proto::ops::v1 as message;
 use idempo_proto::ops::v1::projection_service_server::ProjectionService;
-use idempo_rpc::{refusal, status};
+use idempo_rpc::{Operators, refusal, status};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status};
@@ -39,6 +39,7 @@ const ENDS_WAIT: Duration = Duration::from_secs(2);
 pub struct Operations {
     /// The domain of the service's errors.
     domain: &'static str,
+    operators: Arc<Operators>,
     projection: &'static str,
     logic: &'static str,
     layout: Layout,
@@ -52,13 +53,13 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// The service for the projection `P`, whose errors are of `domain`. `instance` is this process; `has_source` says whether it can read the
-    /// event store.
+    /// The service for the projection `P`, whose errors are of `domain`, for `operators`. `instance` is this process; `has_source` says whether it
+    /// can read the event store.
     ///
     /// # Errors
     /// Where the settings of the brokers or the database are unusable.
     pub fn new<P: Projector, T: Tables<Writes = P::Writes> + Clone>(
-        domain: &'static str,
+        (domain, operators): (&'static str, Arc<Operators>),
         layout: Layout,
         (instance, has_source): (String, bool),
         generations: &Generations<T>,
@@ -68,7 +69,8 @@ impl Operations {
         let ends = TopicEnds::new(&options.kafka, &options.topic, options.partitions)?;
         let control = layout.control()?;
         let (heard_ends, bell) = (Mutex::new(None), generations.bell());
-        Ok(Self { domain, projection: P::NAME, logic: P::LOGIC, layout, has_source, instance, control, clock, ends, heard_ends, bell })
+        let (projection, logic) = (P::NAME, P::LOGIC);
+        Ok(Self { domain, operators, projection, logic, layout, has_source, instance, control, clock, ends, heard_ends, bell })
     }
 
     fn resource(&self) -> String {
@@ -145,12 +147,13 @@ impl Operations {
     }
 }
 
-/// Declares each RPC as the method of [`Operations`] with its name.
+/// Declares each RPC as the method of [`Operations`] with its name, for whom it is admitted.
 macro_rules! rpcs {
     ($($rpc:ident = $handler:ident($request:ident) -> $response:ident;)+) => {
         #[tonic::async_trait]
         impl ProjectionService for Operations {
             $(async fn $rpc(&self, request: Request<message::$request>) -> Result<Response<message::$response>, Status> {
+                let request = self.admitted(request).await?;
                 self.$handler(request).await.map(Response::new)
             })+
         }

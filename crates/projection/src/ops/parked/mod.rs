@@ -67,12 +67,13 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
     }
 }
 
-/// Declares each RPC as the method of [`ParkedOperations`] with its name.
+/// Declares each RPC as the method of [`ParkedOperations`] with its name, for whom it is admitted.
 macro_rules! rpcs {
     ($($rpc:ident = $handler:ident($request:ident) -> $response:ident;)+) => {
         #[tonic::async_trait]
         impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedService for ParkedOperations<P, T> {
             $(async fn $rpc(&self, request: Request<message::$request>) -> Result<Response<message::$response>, Status> {
+                let request = self.operations.admitted(request).await?;
                 self.$handler(request).await.map(Response::new)
             })+
         }
