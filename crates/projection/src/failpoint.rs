@@ -31,6 +31,25 @@ pub const REBUILD_SCANNED: &str = "rebuild.scanned";
 /// The indexes are made, and the consumer has not begun. A kill leaves it to whoever comes next.
 pub const REBUILD_INDEXED: &str = "rebuild.indexed";
 
+/// A part of the fold that a generation is compared with is in, and others are not. A kill leaves a comparison to be begun anew, and nothing else.
+pub const VERIFY_FOLDED: &str = "verify.folded";
+/// A generation is compared, and nobody knows what came of it. A kill leaves the comparison to be done again.
+pub const VERIFY_COMPARED: &str = "verify.compared";
+/// A reactor's partition was assigned and not yet taken from the log. A kill leaves the earlier epoch.
+pub const REACT_BEFORE_ACQUIRE: &str = "react.before_acquire";
+/// It is taken, and where it begins is not stored. A kill leaves it to begin at the head of whenever it is taken next.
+pub const REACT_ACQUIRED: &str = "react.acquired";
+/// It has begun, and nothing of it was read. A kill must leave its beginning where it is.
+pub const REACT_BEGUN: &str = "react.begun";
+/// Within the transaction the effects are entered and the position is moved, and COMMIT was not sent. A kill must roll all of it back.
+pub const REACT_BEFORE_RECORD: &str = "react.before_record";
+/// Effects are in the log, and none of them was begun. A kill leaves them pending.
+pub const REACT_RECORDED: &str = "react.recorded";
+/// Effects were performed, and the log does not know it. A kill leaves them to be performed again, with the same ids.
+pub const REACT_PERFORMED: &str = "react.performed";
+/// The log knows it, and the task does not. A kill leaves effects that must not be performed again.
+pub const REACT_DONE: &str = "react.done";
+
 /// Those of a consumer.
 pub const ALL: [&str; 6] =
     [PROJECT_BEFORE_ACQUIRE, PROJECT_ACQUIRED, PROJECT_FETCHED, PROJECT_BEFORE_COMMIT, PROJECT_COMMITTED, PROJECT_BEFORE_HINT];
@@ -41,3 +60,10 @@ pub const DEAD_LETTERS: [&str; 4] =
 
 /// Those of a rebuild.
 pub const REBUILD: [&str; 5] = [REBUILD_FOLDED, REBUILD_BEFORE_COMMIT, REBUILD_COMMITTED, REBUILD_SCANNED, REBUILD_INDEXED];
+
+/// Those of a comparison with the fold.
+pub const VERIFY: [&str; 2] = [VERIFY_FOLDED, VERIFY_COMPARED];
+
+/// Those of a reactor.
+pub const REACT: [&str; 7] =
+    [REACT_BEFORE_ACQUIRE, REACT_ACQUIRED, REACT_BEGUN, REACT_BEFORE_RECORD, REACT_RECORDED, REACT_PERFORMED, REACT_DONE];

@@ -1,6 +1,8 @@
 //! The inventory projector: its fold in any order of streams, its tables, and its queries on real PostgreSQL and Kafka.
 
 #[cfg(test)]
+mod against_the_fold;
+#[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
 mod fold;

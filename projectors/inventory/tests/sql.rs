@@ -38,6 +38,7 @@ async fn the_projectors_role_can_neither_delete_nor_rewrite_history() {
         "UPDATE projection SET live_generation = 2",
         "SELECT projection.create_tables(2)",
         "SELECT projection.index_tables(1)",
+        "CREATE TEMPORARY TABLE mine ()",
         "UPDATE audit SET caller = 'somebody else'",
         "INSERT INTO audit (projection, caller, action, target, reason, outcome, detail) VALUES ('', '', '', '', '', '', '')",
         "CREATE TABLE mine ()",

@@ -17,8 +17,9 @@ use idempo_proto::inventory::v1::inventory_query_service_client::InventoryQueryS
 use idempo_proto::ops::v1::parked_service_client::ParkedServiceClient;
 use idempo_proto::ops::v1::projection_service_client::ProjectionServiceClient;
 use idempo_proto::ops::v1::{
-    Generation, GenerationState, GetGenerationRequest, GetProjectionRequest, GetVerificationRequest, ListProjectionAuditEntriesRequest,
-    Projection, ProjectionAuditEntry, RebuildPhase, Verification, VerificationState, VerifyGenerationRequest,
+    Difference, Generation, GenerationState, GetGenerationRequest, GetProjectionRequest, GetVerificationRequest, GetVerificationResponse,
+    ListProjectionAuditEntriesRequest, Projection, ProjectionAuditEntry, RebuildPhase, Verification, VerificationAgainst,
+    VerificationState, VerifyGenerationRequest,
 };
 use idempo_runtime::{Launched, Platform, launch};
 use prost::Message as _;
@@ -67,6 +68,28 @@ struct Servers {
     seq: AtomicI64,
 }
 
+/// Has generations compared.
+pub(crate) struct Comparer {
+    ops: ProjectionServiceClient<Channel>,
+}
+
+impl Comparer {
+    /// Has a generation compared; gives what differs too.
+    pub(crate) async fn compared(&mut self, number: i32, against: VerificationAgainst) -> (Verification, Vec<Difference>) {
+        let asked = VerifyGenerationRequest { name: generation_name(number), reason: "a test".to_owned(), against: against.into() };
+        self.ops.verify_generation(said(asked)).await.expect("it is compared");
+        let mut last = GetVerificationResponse::default();
+        eventually(LIMIT, "the comparison has ended", async || {
+            let asked = GetVerificationRequest { name: generation_name(number) };
+            last = self.ops.clone().get_verification(said(asked)).await.expect("a verification").into_inner();
+            let state = last.verification.as_ref().expect("a verification").state();
+            !matches!(state, VerificationState::Waiting | VerificationState::Running)
+        })
+        .await;
+        (last.verification.expect("a verification"), last.differences)
+    }
+}
+
 /// A transaction of the event store that is not over.
 pub(crate) struct Open(Client);
 
@@ -94,6 +117,7 @@ impl Stage {
             consumer: ConsumerConfig { group_id: topic.clone(), topics: vec![topic.clone()], ..ConsumerConfig::default() },
             partitions: PARTITIONS,
             rebuild_part_events: PART_EVENTS,
+            operators: idempo_rpc::OperatorsConfig::open(),
             ..Config::default()
         };
         let platform = Platform::new("inventory-projector", SystemClock::shared());
@@ -222,17 +246,41 @@ impl Stage {
 
     /// Has a generation compared with the live one.
     pub(crate) async fn verified(&mut self, number: i32) -> Verification {
-        let asked = VerifyGenerationRequest { name: generation_name(number), reason: "a test".to_owned() };
-        self.ops.verify_generation(said(asked)).await.expect("it is compared");
-        let mut last = Verification::default();
-        eventually(LIMIT, "the comparison has ended", async || {
-            let asked = GetVerificationRequest { name: generation_name(number) };
-            let answer = self.ops.clone().get_verification(said(asked)).await.expect("a verification").into_inner();
-            last = answer.verification.expect("a verification");
-            !matches!(last.state(), VerificationState::Waiting | VerificationState::Running)
-        })
-        .await;
-        last
+        self.compared(number, VerificationAgainst::Unspecified).await.0
+    }
+
+    /// Has a generation compared; gives what differs too.
+    pub(crate) async fn compared(&mut self, number: i32, against: VerificationAgainst) -> (Verification, Vec<Difference>) {
+        self.twin().compared(number, against).await
+    }
+
+    /// Another client of the same process.
+    pub(crate) fn twin(&self) -> Comparer {
+        Comparer { ops: self.ops.clone() }
+    }
+
+    /// Takes an event out of the event store.
+    pub(crate) async fn forget_event(&self, envelope: &EventEnvelope) {
+        let client = self.superuser(&self.servers.store).await;
+        let version = i64::try_from(envelope.version).expect("small");
+        client.batch_execute("SET session_replication_role = replica").await.expect("no trigger keeps it");
+        let sql = "WITH e AS (DELETE FROM es.events WHERE stream_id = $1 AND version = $2)
+            UPDATE es.streams SET version = $2 - 1 WHERE stream_id = $1";
+        client.execute(sql, &[&id(&envelope.stream_id), &version]).await.expect("it is gone");
+    }
+
+    /// Keeps everybody from reading the events, until it is dropped with its answer.
+    pub(crate) async fn lock_events(&self) -> Open {
+        let client = self.superuser(&self.servers.store).await;
+        let sql = "SET idle_in_transaction_session_timeout = 0; BEGIN; LOCK TABLE es.events IN ACCESS EXCLUSIVE MODE";
+        client.batch_execute(sql).await.expect("a lock");
+        Open(client)
+    }
+
+    /// Temporary tables in the read model's database.
+    pub(crate) async fn temporary_tables(&self) -> i64 {
+        let sql = "SELECT count(*) FROM pg_class WHERE relpersistence = 't'";
+        self.superuser(&self.servers.view).await.query_one(sql, &[]).await.expect("a row").get(0)
     }
 
     pub(crate) async fn audit(&mut self) -> Vec<ProjectionAuditEntry> {

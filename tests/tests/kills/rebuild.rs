@@ -6,12 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use idempo_projection::failpoint;
 use idempo_proto::ops::v1::projection_service_client::ProjectionServiceClient;
 use idempo_proto::ops::v1::{
-    Generation, GenerationState, GetGenerationRequest, GetVerificationRequest, StartRebuildRequest, VerificationState,
+    Generation, GenerationState, GetGenerationRequest, GetVerificationRequest, StartRebuildRequest, VerificationAgainst, VerificationState,
     VerifyGenerationRequest,
 };
-use idempo_tests::World;
+use idempo_tests::{Operated, World};
 use tonic::Request;
-use tonic::transport::Channel;
 
 use super::dice::{self, Dice};
 use super::load::Load;
@@ -32,9 +31,43 @@ pub(crate) async fn a_rebuild_is_killed_at_every_point(world: &mut World) -> Res
         world.platform.kill(PROJECTOR)?;
         let generation = killed_and_resumed(world, &mut dice).await?;
         verdict::pass(world, &load.end().await?).await?;
-        verified(world, &generation).await?;
+        verified(world, &generation, VerificationAgainst::Live).await?;
+        compared_and_killed(world, &generation, &mut dice).await?;
     }
     Ok(())
+}
+
+/// Has a generation compared with the fold by processes that are killed. Nothing but the request is left of each, and the last one answers it.
+async fn compared_and_killed(world: &mut World, name: &str, dice: &mut Dice) -> Result<()> {
+    world.platform.kill(PROJECTOR)?;
+    for (life, point) in dice.shuffled(failpoint::VERIFY).into_iter().enumerate() {
+        let place = Place { point, times: if point == failpoint::VERIFY_FOLDED { dice.up_to(3) } else { 1 } };
+        begin(world, PROJECTOR, Some(&place), &SMALL_PARTS)?;
+        if life == 0 {
+            world.platform.wait_ready(PROJECTOR).await?;
+            // It may be killed before it has answered.
+            let _ = operations(world)?.verify_generation(said(to_compare(name, VerificationAgainst::Fold))).await;
+        }
+        died(world, PROJECTOR, &place).await?;
+    }
+    begin(world, PROJECTOR, None, &SMALL_PARTS)?;
+    world.platform.wait_ready(PROJECTOR).await?;
+    // The request of the one that was killed is heeded; asked for once more, it stays the same.
+    verified(world, name, VerificationAgainst::Fold).await?;
+    let began = Instant::now();
+    loop {
+        let row = world.auditor("inventory_view_db").await?.query_one(include_str!("../sql/temporary_tables.sql"), &[]).await?;
+        let tables: i64 = row.try_get(0)?;
+        if tables == 0 {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < READY_LIMIT, "{tables} temporary tables are left of comparisons");
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
+
+fn to_compare(name: &str, against: VerificationAgainst) -> VerifyGenerationRequest {
+    VerifyGenerationRequest { name: name.to_owned(), reason: "is it whole?".to_owned(), against: against.into() }
 }
 
 /// Has a generation built by processes that are killed; gives its name when it is ready.
@@ -75,9 +108,8 @@ async fn killed_and_resumed(world: &mut World, dice: &mut Dice) -> Result<String
 }
 
 /// The live generation is the fold of the events; this one has the same rows.
-async fn verified(world: &World, name: &str) -> Result<()> {
-    let asked = VerifyGenerationRequest { name: name.to_owned(), reason: "is it whole?".to_owned() };
-    operations(world)?.verify_generation(said(asked)).await?;
+async fn verified(world: &World, name: &str, against: VerificationAgainst) -> Result<()> {
+    operations(world)?.verify_generation(said(to_compare(name, against))).await?;
     let began = Instant::now();
     loop {
         let asked = GetVerificationRequest { name: name.to_owned() };
@@ -88,7 +120,7 @@ async fn verified(world: &World, name: &str) -> Result<()> {
             VerificationState::Waiting | VerificationState::Running if began.elapsed() < READY_LIMIT => {
                 tokio::time::sleep(LOOK_PAUSE).await
             }
-            _ => anyhow::bail!("{name} differs from the live one: {found:?}, {:?}", answer.differences),
+            _ => anyhow::bail!("{name} was not found equal: {found:?}, {:?}", answer.differences),
         }
     }
 }
@@ -104,8 +136,8 @@ async fn newest(world: &World) -> Result<String> {
     Ok(format!("projections/inventory/generations/{}", row.try_get::<_, i32>(0)?))
 }
 
-fn operations(world: &World) -> Result<ProjectionServiceClient<Channel>> {
-    Ok(ProjectionServiceClient::new(world.channel(PROJECTOR)?))
+fn operations(world: &World) -> Result<ProjectionServiceClient<Operated>> {
+    Ok(ProjectionServiceClient::new(world.operated(PROJECTOR)?))
 }
 
 fn said<M>(message: M) -> Request<M> {

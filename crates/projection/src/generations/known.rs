@@ -104,15 +104,47 @@ impl Rebuild {
     }
 }
 
-/// What came of comparing a generation with the live one.
+/// Where a comparison is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Waiting,
+    Running,
+    Equal,
+    Different,
+    Failed,
+}
+
+/// What a generation is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Against {
+    /// The live generation.
+    Live,
+    /// The events of the event store, folded anew.
+    Fold,
+}
+
+impl Against {
+    /// The name at rest.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Fold => "fold",
+        }
+    }
+}
+
+/// What came of comparing a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verification {
-    pub(crate) verdict: String,
+    pub(crate) verdict: Verdict,
+    pub(crate) against: Against,
+    /// The generation that was live; `None` before it runs.
     pub(crate) compared_with: Option<i32>,
     pub(crate) caller: String,
     pub(crate) rows: i64,
     pub(crate) buckets: i32,
     pub(crate) buckets_different: i32,
+    pub(crate) live_buckets_different: i32,
     pub(crate) started_at: Timestamp,
     pub(crate) ended_at: Option<Timestamp>,
     pub(crate) failure: Option<String>,
@@ -165,9 +197,21 @@ impl Generation {
         }
     }
 
-    /// Whether its last comparison was with this generation, and found no difference.
-    pub(crate) fn is_equal_to(&self, other: i32) -> bool {
-        self.verification.as_ref().is_some_and(|found| found.verdict == "equal" && found.compared_with == Some(other))
+    /// Whether its last comparison found no difference, and speaks for a switch while this generation is live: one with another generation does not.
+    pub(crate) fn is_verified_beside(&self, live: i32) -> bool {
+        let speaks = |found: &Verification| found.against == Against::Fold || found.compared_with == Some(live);
+        self.verification.as_ref().is_some_and(|found| found.verdict == Verdict::Equal && speaks(found))
+    }
+
+    /// What it is to be compared with, where somebody wants that.
+    pub(crate) fn to_be_compared(&self) -> Option<Against> {
+        let found = self.verification.as_ref().filter(|found| matches!(found.verdict, Verdict::Waiting | Verdict::Running))?;
+        let is_comparable = match self.state {
+            State::Ready | State::Retired => true,
+            State::Live => found.against == Against::Fold,
+            State::Building | State::Dropping => false,
+        };
+        is_comparable.then_some(found.against)
     }
 
     /// The limit of its consumer's rate: while it is built from Kafka, that of its rebuild; 0 for none.
@@ -197,7 +241,7 @@ fn generation(row: &Row) -> Result<Generation, tokio_postgres::Error> {
         live_at: row.try_get("live_at")?,
         is_drop_due: row.try_get("drop_due")?,
         rebuild: row.try_get::<_, Option<&str>>("source")?.map(|source| rebuild(row, source)).transpose()?,
-        verification: row.try_get::<_, Option<String>>("verdict")?.map(|verdict| verification(row, verdict)).transpose()?,
+        verification: row.try_get::<_, Option<&str>>("verdict")?.map(|verdict| verification(row, verdict)).transpose()?,
     })
 }
 
@@ -225,9 +269,16 @@ fn rebuild(row: &Row, source: &str) -> Result<Rebuild, tokio_postgres::Error> {
     })
 }
 
-fn verification(row: &Row, verdict: String) -> Result<Verification, tokio_postgres::Error> {
+fn verification(row: &Row, verdict: &str) -> Result<Verification, tokio_postgres::Error> {
     Ok(Verification {
-        verdict,
+        verdict: match verdict {
+            "waiting" | "waiting_fold" => Verdict::Waiting,
+            "running" | "running_fold" => Verdict::Running,
+            "equal" => Verdict::Equal,
+            "different" => Verdict::Different,
+            _ => Verdict::Failed,
+        },
+        against: if row.try_get::<_, &str>("against")? == Against::Fold.name() { Against::Fold } else { Against::Live },
         compared_with: row.try_get("compared_with")?,
         caller: row.try_get("verified_by")?,
         rows: row.try_get("rows")?,
@@ -238,3 +289,4 @@ fn verification(row: &Row, verdict: String) -> Result<Verification, tokio_postgr
         failure: row.try_get("verification_failure")?,
     })
 }
+        live_buckets_different: row.try_get("live_buckets_different")?,

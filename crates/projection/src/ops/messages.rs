@@ -1,10 +1,13 @@
 //! From what is known to what is answered.
 
-use idempo_proto::ops::v1::{GenerationState, Partition, Rebuild, RebuildPhase, RebuildSource, Verification, VerificationState};
+use idempo_proto::ops::v1::{
+    GenerationState, Partition, Rebuild, RebuildPhase, RebuildSource, Verification, VerificationAgainst, VerificationState,
+};
 use idempo_rpc::timestamp;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
+use crate::generations::known::{Against, Verdict};
 use crate::generations::{Generation, Phase, Source, State, known};
 
 /// Where a generation stands on one partition.
@@ -61,12 +64,12 @@ pub(super) fn state_of(generation: &Generation) -> GenerationState {
 }
 
 pub(super) fn verification(known: &known::Verification) -> Verification {
-    let state = match known.verdict.as_str() {
-        "waiting" => VerificationState::Waiting,
-        "running" => VerificationState::Running,
-        "equal" => VerificationState::Equal,
-        "different" => VerificationState::Different,
-        _ => VerificationState::Failed,
+    let state = match known.verdict {
+        Verdict::Waiting => VerificationState::Waiting,
+        Verdict::Running => VerificationState::Running,
+        Verdict::Equal => VerificationState::Equal,
+        Verdict::Different => VerificationState::Different,
+        Verdict::Failed => VerificationState::Failed,
     };
     Verification {
         state: state.into(),
@@ -78,6 +81,16 @@ pub(super) fn verification(known: &known::Verification) -> Verification {
         start_time: Some(timestamp::to_proto(known.started_at)),
         end_time: known.ended_at.map(timestamp::to_proto),
         failure: known.failure.clone().unwrap_or_default(),
+        against: against_of(known.against).into(),
+        live_buckets_different: known.live_buckets_different,
+    }
+}
+
+/// What a generation was compared with.
+pub(super) const fn against_of(against: Against) -> VerificationAgainst {
+    match against {
+        Against::Live => VerificationAgainst::Live,
+        Against::Fold => VerificationAgainst::Fold,
     }
 }
 

@@ -11,6 +11,7 @@ use tonic::{Request, Status};
 
 use super::Operations;
 use super::messages::{self, Position};
+use crate::generations::known::Against;
 use crate::generations::{self, Known, State};
 
 /// Whether the partitions are answered one by one.
@@ -54,11 +55,16 @@ impl Operations {
         let sample = read.await.map_err(|error| self.failed_statement(error))?.unwrap_or_default();
         let sample: Vec<Value> = serde_json::from_str(&sample).unwrap_or_default();
         let text = |of: &Value, field: &str| of.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let difference = |of: &Value| Difference {
-            table: text(of, "table"),
-            key: text(of, "key"),
-            live_row: text(of, "live_row"),
-            row: text(of, "row"),
+        let difference = |of: &Value| {
+            let is_of_fold = text(of, "against") == Against::Fold.name();
+            Difference {
+                table: text(of, "table"),
+                key: text(of, "key"),
+                live_row: text(of, "live_row"),
+                row: text(of, "row"),
+                against: messages::against_of(if is_of_fold { Against::Fold } else { Against::Live }).into(),
+                fold_row: text(of, "fold_row"),
+            }
         };
         Ok(GetVerificationResponse {
             verification: Some(generation.verification.as_ref().map(messages::verification).unwrap_or_default()),
@@ -144,7 +150,7 @@ impl Operations {
             lag_events: partitions.iter().map(|partition| partition.lag_events).sum(),
             lag_ms: partitions.iter().map(|partition| partition.lag_ms).max().unwrap_or(0),
             switchable: matches!(generation.state, State::Ready | State::Retired)
-                && generation.is_equal_to(known.live)
+                && generation.is_verified_beside(known.live)
                 && has_all_of(known.live, own, all)
                 && partitions.iter().all(|partition| partition.stop_code.is_empty()),
             partitions,

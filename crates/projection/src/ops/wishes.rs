@@ -6,7 +6,7 @@ use idempo_proto::ops::v1::{
     CancelRebuildRequest, CancelRebuildResponse, DropGenerationRequest, DropGenerationResponse, PauseProjectionRequest,
     PauseProjectionResponse, RebuildSource, ResumeProjectionRequest, ResumeProjectionResponse, RollBackGenerationRequest,
     RollBackGenerationResponse, StartRebuildRequest, StartRebuildResponse, SwitchGenerationRequest, SwitchGenerationResponse,
-    VerifyGenerationRequest, VerifyGenerationResponse,
+    VerificationAgainst, VerifyGenerationRequest, VerifyGenerationResponse,
 };
 use idempo_rpc::status::{StatusBuilder, refusal};
 use idempo_rpc::{Caller, Deadline, REASON_CHARS_MAX, Violations};
@@ -19,6 +19,7 @@ use super::Operations;
 use super::audit::Attempt;
 use super::messages::{self, Position};
 use super::reads::has_all_of;
+use crate::generations::known::Against;
 use crate::generations::{Source, State};
 
 /// The most parts of the event store that are read at once, and how many where nothing is said.
@@ -77,9 +78,16 @@ impl Operations {
         let number = self.wished("verify", self.number_of(&asked.name), &request)?;
         let attempt = Attempt { metadata, action: "verify", target: number.to_string(), reason: &asked.reason };
         let outcome = async {
-            let caller = self.caller_of(&attempt)?;
+            let mut violations = Violations::new();
+            let caller = check_caller(&mut violations, &attempt);
+            let against = violations.optional_enumeration::<VerificationAgainst>("against", asked.against);
+            let (caller,) = violations.accept(self.domain, (caller,))?;
+            let against = if matches!(against, Some(Some(VerificationAgainst::Fold))) { Against::Fold } else { Against::Live };
+            if against == Against::Fold {
+                self.check_source()?;
+            }
             let sql = include_str!("../sql/request_verification.sql");
-            let row = self.ask(sql, &[&self.projection, &number, &caller, &attempt.reason]).await?;
+            let row = self.ask(sql, &[&self.projection, &number, &against.name(), &caller, &attempt.reason]).await?;
             self.done(&row, number)
         };
         let outcome = outcome.await;
@@ -140,9 +148,8 @@ impl Operations {
         let rate = violations.int("events_per_second_max", asked.events_per_second_max, 0..=EVENTS_PER_SECOND_MAX);
         let (caller, workers, rate) = violations.accept(self.domain, (caller, workers, rate))?;
         let (source, log_starts) = if from_kafka { (Source::Kafka, self.log_starts().await?) } else { (Source::EventStore, Vec::new()) };
-        if !from_kafka && !self.has_source {
-            let text = "this projection is not told where the event store is";
-            return Err(self.refusal(Code::FailedPrecondition, "EVENT_STORE_NOT_CONFIGURED", text).into_status().into());
+        if !from_kafka {
+            self.check_source()?;
         }
         let workers = match (source, workers) {
             (Source::EventStore, 0) => WORKERS_DEFAULT,
@@ -167,6 +174,13 @@ impl Operations {
                 Err(Refused::Noted(self.refusal(Code::FailedPrecondition, "HISTORY_INCOMPLETE", &text).into_status()))
             }
         }
+    }
+
+    /// Whether this process can read the event store.
+    fn check_source(&self) -> Result<(), Status> {
+        let text = "this projection is not told where the event store is";
+        let refused = || self.refusal(Code::FailedPrecondition, "EVENT_STORE_NOT_CONFIGURED", text).into_status();
+        if self.has_source { Ok(()) } else { Err(refused()) }
     }
 
     /// The first offset that the brokers still have, for each partition.
@@ -208,7 +222,7 @@ impl Operations {
         let give_up_at = Instant::now() + HOLD_MAX.min(deadline.wait_budget());
         // What is refused in any case is not worth holding anybody for.
         let is_allowed = known.generation(wanted).is_some_and(|generation| {
-            let is_chosen = attempt.action == "roll_back" || generation.is_equal_to(known.live);
+            let is_chosen = attempt.action == "roll_back" || generation.is_verified_beside(known.live);
             matches!(generation.state, State::Ready | State::Retired) && is_chosen && !switch.force
         });
         let is_held = is_allowed && !self.has_caught_up(known.live, wanted).await? && self.hold(known.live).await?;
@@ -297,7 +311,7 @@ impl Operations {
                 precondition("GENERATION_STATE", &text).metadata("state", detail)
             }
             "GENERATION_UNVERIFIED" => {
-                let text = format!("the generation was not found equal to the live one ({detail})");
+                let text = format!("the generation was not found equal to the live one or to the fold ({detail})");
                 precondition("GENERATION_UNVERIFIED", &text).metadata("verification", detail)
             }
             "GENERATION_LAGGING" => precondition("GENERATION_LAGGING", "the generation does not have all that the live one has"),

@@ -24,6 +24,7 @@ use super::Rebuildable;
 use super::part::{Cut, Part};
 use super::scan::{Failure, Scan};
 use crate::gate::Pace;
+use crate::generations::known::Against;
 use crate::generations::{Generation, Generations, Known, Layout, Phase, Source, State};
 use crate::patience::chain;
 use crate::projector::Projector;
@@ -62,7 +63,7 @@ pub struct Conductor<P: Projector, T> {
     pub(super) conducted: Conducted,
     pub(super) control: Pool,
     pub(super) ends: TopicEnds,
-    tables: T,
+    pub(super) tables: T,
     bell: Arc<Notify>,
     projector: PhantomData<fn() -> P>,
 }
@@ -71,7 +72,7 @@ pub struct Conductor<P: Projector, T> {
 enum Work<'a> {
     Remove(i32),
     Build(&'a Generation),
-    Verify(i32),
+    Verify(&'a Generation, Against),
 }
 
 impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
@@ -134,8 +135,8 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
                 client.execute(&statement, &[&P::NAME, &generation.number, &code, &reason]).await?;
                 Ok(true)
             }
-            (Err(Failure::Never(code, reason)), Work::Verify(generation)) => {
-                self.end_unverified(generation, &format!("{code}: {reason}")).await?;
+            (Err(Failure::Never(code, reason)), Work::Verify(generation, against)) => {
+                self.end_unverified(generation.number, against, &format!("{code}: {reason}")).await?;
                 Ok(true)
             }
             (Err(Failure::Never(code, reason)), Work::Remove(generation)) => {
@@ -149,15 +150,19 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
     async fn work(&self, known: &Known, work: &Work<'_>) -> Result<bool, Failure> {
         match work {
             Work::Remove(generation) => self.call(include_str!("../sql/remove_generation.sql"), *generation).await,
-            Work::Verify(generation) => self.verify(known, *generation).await.map(|()| true),
-            Work::Build(generation) => {
-                let step = self.build(generation);
-                // An operator who cancels does not wait for the indexes.
-                tokio::select! {
-                    done = step => done,
-                    () = self.given_up(generation.number) => Err(Failure::GivenUp),
+            // An operator who drops the generation does not wait for what it is compared with, and holds nobody up by it.
+            Work::Verify(generation, against) => tokio::select! {
+                done = self.verify(known, generation.number, *against) => done.map(|()| true),
+                () = self.given_up(generation.number, |found| found.to_be_compared() == Some(*against)) => {
+                    self.release(&[known.live, generation.number]).await?;
+                    Err(Failure::GivenUp)
                 }
-            }
+            },
+            // Nor does one who cancels wait for the indexes.
+            Work::Build(generation) => tokio::select! {
+                done = self.build(generation) => done,
+                () = self.given_up(generation.number, |found| found.state != State::Dropping) => Err(Failure::GivenUp),
+            },
         }
     }
 
@@ -187,7 +192,7 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
     }
 
     /// How many events there are, and the parts.
-    async fn cut(&self) -> Result<(i64, Vec<Part>), Failure> {
+    pub(super) async fn cut(&self) -> Result<(i64, Vec<Part>), Failure> {
         let mut client = self.source()?.get().await?;
         let transaction = client.transaction().await?;
         transaction.batch_execute(include_str!("../sql/no_statement_timeout.sql")).await?;
@@ -256,7 +261,7 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
         Ok(ends.into_iter().map(|(_, high)| high).collect())
     }
 
-    fn source(&self) -> Result<&Pool, Failure> {
+    pub(super) fn source(&self) -> Result<&Pool, Failure> {
         let missing = || Failure::Never("EVENT_STORE_NOT_CONFIGURED", "this projector is not told where the event store is".to_owned());
         self.conducted.source.as_ref().ok_or_else(missing)
     }
@@ -268,13 +273,13 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
         Ok(client.query_one(&statement, &[&P::NAME, &generation]).await?.try_get(0)?)
     }
 
-    /// Ends when a generation is not being built any more. A database that does not answer says nothing.
-    async fn given_up(&self, generation: i32) {
+    /// Ends when a generation is gone, or is not as it must be any more. A database that does not answer says nothing.
+    async fn given_up(&self, generation: i32, is_wanted: impl Fn(&Generation) -> bool) {
         let mut looks = interval(TURN_INTERVAL);
         loop {
             looks.tick().await;
             if let Ok(Some(known)) = Known::read(&self.control, P::NAME).await
-                && known.generation(generation).is_none_or(|generation| generation.state == State::Dropping)
+                && !known.generation(generation).is_some_and(&is_wanted)
             {
                 return;
             }
@@ -325,12 +330,9 @@ fn next_work<P: Projector>(known: &Known) -> Option<Work<'_>> {
         let phase = |generation: &Generation| generation.rebuild.as_ref().map(|rebuild| rebuild.phase);
         own().find(|generation| generation.state == State::Building && phase(generation).is_some_and(is_wanted)).map(Work::Build)
     };
-    let is_to_verify = |generation: &&Generation| {
-        let verdict = generation.verification.as_ref().map(|verification| verification.verdict.as_str());
-        matches!(generation.state, State::Ready | State::Retired) && matches!(verdict, Some("waiting" | "running"))
-    };
+    let compared = || own().find_map(|generation| Some(Work::Verify(generation, generation.to_be_compared()?)));
     let due = known.generations.iter().find(|generation| generation.is_drop_due).map(|generation| Work::Remove(generation.number));
     due.or_else(|| building(|phase| matches!(phase, Phase::Waiting | Phase::Scanning | Phase::Indexing)))
-        .or_else(|| own().find(is_to_verify).map(|generation| Work::Verify(generation.number)))
+        .or_else(compared)
         .or_else(|| building(|phase| phase == Phase::CatchingUp))
 }

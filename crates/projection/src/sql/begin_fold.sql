@@ -1,0 +1,1 @@
+SELECT begin_fold($1)

@@ -1,0 +1,1 @@
+SELECT b.streams, b.stream, b.version, b.store_version FROM behind_fold($1, $2) AS b

@@ -1,1 +1,0 @@
-SELECT c.tab, c.keys FROM compared_tables() AS c

@@ -1,0 +1,1 @@
+COPY fold_beyond (stream_id, version) FROM STDIN (FORMAT binary)

@@ -1,0 +1,1 @@
+SELECT projection.end_fold(), set_config('search_path', 'projection', true)

@@ -1,0 +1,1 @@
+SELECT t.tab, t.keys FROM tables_of($1, $2) AS t

@@ -1,0 +1,1 @@
+SELECT count(*) FROM pg_class AS c WHERE c.relpersistence = 't'
