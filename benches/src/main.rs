@@ -7,6 +7,7 @@ mod accounts;
 mod append;
 mod append_one;
 mod database;
+mod dead_letters;
 mod e2e;
 mod growth;
 mod idle;
@@ -14,6 +15,7 @@ mod latency;
 mod pgbench;
 mod platform;
 mod project;
+mod rebuild;
 mod relay;
 mod report;
 mod store;
@@ -48,6 +50,10 @@ enum Bench {
     Project,
     /// From a command until it is visible in the read model, through every process.
     E2e,
+    /// A generation built anew from the event store, beside psql and row-by-row upserts, under live load, and switched to.
+    Rebuild,
+    /// Many dead letters: grouped, planned, replayed through the projector.
+    DeadLetters,
     /// Append, relay and projection when there is much, beside themselves when there is little.
     Growth,
 }
@@ -63,6 +69,12 @@ struct Size {
     rows: u32,
     /// Commands a second where each is followed until it is visible.
     rate: u32,
+    /// How many events a rebuild reads.
+    events: u32,
+    /// How many reads a second come beside a rebuild.
+    reads: u32,
+    /// How many dead letters there are.
+    letters: u32,
     /// Whether everything may take an hour.
     full: bool,
 }
@@ -87,6 +99,15 @@ struct Arguments {
     /// Commands a second where each is followed until it is visible; the bar is about 1,000.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
+    /// How many events a rebuild reads; a million, with --full 10^7.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(5_000..))]
+    events: Option<u32>,
+    /// Reads a second beside a rebuild; twice as many over a switch.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=5_000))]
+    reads: u32,
+    /// How many dead letters are replayed; the bars are about 100,000.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    letters: u32,
 }
 
 impl Arguments {
@@ -97,6 +118,9 @@ impl Arguments {
             rounds: self.rounds.unwrap_or_else(|| default(5, 2)),
             rows: self.rows.unwrap_or_else(|| default(1_000_000, 300_000)),
             rate: self.rate,
+            events: self.events.unwrap_or_else(|| default(10_000_000, 1_000_000)),
+            reads: self.reads,
+            letters: self.letters,
             full: self.full,
         }
     }
@@ -158,6 +182,8 @@ async fn run(bench: Bench, size: Size) -> anyhow::Result<()> {
         Bench::RelayHeld => relay::held::run(size, &mut report).await,
         Bench::Project => projected(size, &mut report).await,
         Bench::E2e => e2e::run(size, &mut report).await,
+        Bench::Rebuild => rebuild::run(size, &mut report).await,
+        Bench::DeadLetters => dead_letters::run(size, &mut report).await,
         Bench::Growth => growth::run(size, &mut report).await,
     };
     result.with_context(|| format!("{} is not reported", name.get_name()))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use idempo_clock::{Clock as _, SystemClock};
 use idempo_devstack::testing::{self, TestDatabase};
 use idempo_event_store::postgres::{PostgresStore, maintain_key_partitions};
@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{Accounts, command};
-use crate::database::session;
+use crate::database::{session, url_of};
 use crate::latency::Latencies;
 use crate::report::Cost;
 use crate::usage::{Postgres, Watch, float};
@@ -80,9 +80,7 @@ impl LoadedStore {
 
     /// The superuser's address of the database.
     pub(crate) fn url(&self) -> anyhow::Result<String> {
-        let server = std::env::var("DATABASE_URL").context("run it through `cargo xtask bench`")?;
-        let (server, _) = server.rsplit_once('/').context("DATABASE_URL names no database")?;
-        Ok(format!("{server}/{}", self.database.name()))
+        url_of(&self.database)
     }
 
     /// What the server behind it uses from now on.

@@ -1,8 +1,8 @@
 //! `project`: events from Kafka into the inventory read model, exactly once, by one projector process, beside a bare rdkafka consumer loop.
 
 mod process;
-mod topic;
-mod world;
+pub(crate) mod topic;
+pub(crate) mod world;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,9 +20,9 @@ use process::Projector;
 use world::Record;
 
 /// As many as `economy-events` has.
-const PARTITIONS: i32 = 12;
+pub(crate) const PARTITIONS: i32 = 12;
 /// From which the history is made.
-const SEED: u64 = 0x1de_3b0;
+pub(crate) const SEED: u64 = 0x1de_3b0;
 /// How long the projector may take.
 const PROJECT_MAX: Duration = Duration::from_secs(900);
 /// How often the checkpoints are looked at: how exactly the end is known.

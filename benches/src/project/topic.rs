@@ -16,17 +16,28 @@ use super::world::Record;
 /// How long the broker is waited for, in each call.
 const BROKER_WAIT: Duration = Duration::from_secs(60);
 
-/// Makes the topic and writes the records, in their order, as the relay does: lz4, the key in hyphens, no header where a command was not traced.
-pub(super) async fn fill(brokers: &str, topic: &str, partitions: i32, records: &[Record]) -> anyhow::Result<()> {
+/// Makes the topic and writes the records.
+pub(crate) async fn fill(brokers: &str, topic: &str, partitions: i32, records: &[Record]) -> anyhow::Result<()> {
+    make(brokers, topic, partitions).await?;
+    write(brokers, topic, records)
+}
+
+/// Makes the topic.
+pub(crate) async fn make(brokers: &str, topic: &str, partitions: i32) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     for result in admin.create_topics([&new], &AdminOptions::new()).await? {
         result.map_err(|(name, code)| anyhow::anyhow!("{name}: {code}"))?;
     }
-    tokio::task::block_in_place(|| write(brokers, topic, records))
+    Ok(())
 }
 
-fn write(brokers: &str, topic: &str, records: &[Record]) -> anyhow::Result<()> {
+/// Writes the records, in their order, as the relay does: lz4, the key in hyphens, no header where a command was not traced.
+pub(crate) fn write<'a>(brokers: &str, topic: &str, records: impl IntoIterator<Item = &'a Record>) -> anyhow::Result<()> {
+    tokio::task::block_in_place(|| produce(brokers, topic, records))
+}
+
+fn produce<'a>(brokers: &str, topic: &str, records: impl IntoIterator<Item = &'a Record>) -> anyhow::Result<()> {
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("enable.idempotence", "true")
@@ -53,7 +64,7 @@ fn write(brokers: &str, topic: &str, records: &[Record]) -> anyhow::Result<()> {
 }
 
 /// How long a loop takes that reads the whole topic and does nothing with it.
-pub(super) fn read_bare(brokers: &str, topic: &str, partitions: i32, records: usize) -> anyhow::Result<Duration> {
+pub(crate) fn read_bare(brokers: &str, topic: &str, partitions: i32, records: usize) -> anyhow::Result<Duration> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", format!("{topic}-bare"))

@@ -30,10 +30,10 @@ const PACE_MICROS: i64 = 250;
 
 /// A record of the topic.
 #[derive(Debug)]
-pub(super) struct Record {
-    pub(super) partition: i32,
-    pub(super) key: Uuid,
-    pub(super) value: Vec<u8>,
+pub(crate) struct Record {
+    pub(crate) partition: i32,
+    pub(crate) key: Uuid,
+    pub(crate) value: Vec<u8>,
 }
 
 /// What is granted, sent, reserved or used up.
@@ -86,7 +86,7 @@ struct World {
 }
 
 /// The first `events` records of the history. Each stream's versions go up from 1 without a gap.
-pub(super) fn history(events: usize, partitions: i32, seed: u64) -> Vec<Record> {
+pub(crate) fn history(events: usize, partitions: i32, seed: u64) -> Vec<Record> {
     let player = |number: u32| {
         let id = derive(time_id(-i64::from(number) * 60_000_000), "player", number);
         let partition = idempo_kafka::partition_of(id.to_string().as_bytes(), partitions);

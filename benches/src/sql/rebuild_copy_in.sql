@@ -1,0 +1,1 @@
+COPY public.copied FROM STDIN (FORMAT CHOSEN_FORMAT)
