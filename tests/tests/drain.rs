@@ -28,6 +28,10 @@ const DUE: &[(&str, &[&str])] = &[
         ],
     ),
     ("the read model was made to refuse rows", &["a record is a dead letter, its key is parked"]),
+    (
+        "strangers and viewers tried every operation",
+        &["an operation was refused to who may not do it", "an operation on an unknown outbox was refused"],
+    ),
     ("the relays were killed", &["the backlog is too old: commands that can wait are refused"]),
     (
         "Kafka was stopped and started",

@@ -6,6 +6,7 @@ mod drain;
 mod items;
 mod kills;
 mod memory;
+mod operators;
 mod outages;
 mod overload;
 mod processes;
@@ -61,6 +62,8 @@ fn main() -> anyhow::Result<ExitCode> {
         racing::sixty_four_racing_sends_of_one_command_have_one_effect,
         traces::the_trace_of_a_call_goes_with_its_events_to_kafka,
         processes::nobody_has_complained_so_far,
+        operators::every_operation_refuses_who_may_not_do_it_and_notes_what_was_to_be_changed,
+        operators::a_token_takes_the_place_of_another_while_all_run_on,
         takeovers::a_standby_goes_on_when_the_relay_is_killed,
         takeovers::a_killed_projector_goes_on_and_doubles_nothing,
         kills::a_command_service_is_killed_at_every_point_of_the_append,

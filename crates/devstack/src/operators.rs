@@ -1,4 +1,5 @@
-//! Who operates the platform on this machine: one operator, and the platform's services among each other. Their tokens are new at each start.
+//! Who operates the platform on this machine: one operator, one who only looks, and the platform's services among each other. Their tokens are new at
+//! each start.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write as _;
@@ -11,6 +12,8 @@ use idempo_rpc::operators::{Role, Token};
 
 /// The operator's name: what stands in every audit.
 const OPERATOR: &str = "dev";
+/// The name of somebody who may only look.
+const VIEWER: &str = "dev-viewer";
 /// The name of the dead-letter service towards the consumers that it asks.
 const SERVICE: &str = "dlq-admin";
 
@@ -19,6 +22,8 @@ const SERVICE: &str = "dlq-admin";
 pub(crate) struct Operators {
     folder: PathBuf,
     operator: Token,
+    viewer: Token,
+    service: Token,
 }
 
 impl Operators {
@@ -28,18 +33,37 @@ impl Operators {
         let folder = parent.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
         let making = || format!("making {}", folder.display());
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(making)?;
-        let (operator, service) = (Token::generate(), Token::generate());
-        let operators = Self { folder, operator };
+        let operators = Self { folder, operator: Token::generate(), viewer: Token::generate(), service: Token::generate() };
         write(&operators.token_file(), operators.operator.expose())?;
-        write(&operators.service_token_file(), service.expose())?;
-        let lines = [operators.operator.line(OPERATOR, Role::Operator), service.line(SERVICE, Role::Service)];
-        write(&operators.file(), &lines.join("\n"))?;
+        write(&operators.service_token_file(), operators.service.expose())?;
+        operators.write()?;
         Ok(operators)
+    }
+
+    /// Gives the operator another token. Processes heed it within seconds.
+    pub(crate) fn rotate(&mut self) -> Result<()> {
+        self.operator = Token::generate();
+        write(&self.token_file(), self.operator.expose())?;
+        self.write()
+    }
+
+    fn write(&self) -> Result<()> {
+        let lines = [
+            self.operator.line(OPERATOR, Role::Operator),
+            self.viewer.line(VIEWER, Role::Viewer),
+            self.service.line(SERVICE, Role::Service),
+        ];
+        write(&self.file(), &lines.join("\n"))
     }
 
     /// The operator's token.
     pub(crate) fn token(&self) -> &Token {
         &self.operator
+    }
+
+    /// The token of who only looks.
+    pub(crate) fn viewer_token(&self) -> &Token {
+        &self.viewer
     }
 
     /// The file that the command line reads the operator's token from.
@@ -73,11 +97,13 @@ impl Drop for Operators {
     }
 }
 
-/// Writes a file that only we can read.
+/// Writes a file that only we can read, in the place of what was there: nobody sees half of it.
 fn write(path: &Path, text: &str) -> Result<()> {
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        writeln!(file, "{text}")
+        let next = path.with_extension("next");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        writeln!(file, "{text}")?;
+        fs::rename(&next, path)
     };
     write().with_context(|| format!("writing {}", path.display()))
 }

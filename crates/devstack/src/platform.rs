@@ -1,6 +1,7 @@
 //! The platform's own binaries as child processes.
 
 mod lives;
+mod operated;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use idempo_rpc::operators::Token;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -273,18 +273,6 @@ impl Platform {
     /// When there is none.
     pub fn service(&self, name: &str) -> Result<&Service> {
         self.services.get(name).with_context(|| format!("the platform has no process {name}"))
-    }
-
-    /// The token of its operator, without which nobody operates it.
-    #[must_use]
-    pub fn operator_token(&self) -> &Token {
-        self.operators.token()
-    }
-
-    /// The file that the command line reads that token from. It is there as long as this value.
-    #[must_use]
-    pub fn token_file(&self) -> PathBuf {
-        self.operators.token_file()
     }
 
     fn service_mut(&mut self, name: &str) -> Result<&mut Service> {
