@@ -10,12 +10,13 @@ use std::{env, fs};
 use serde::Deserialize;
 
 /// A folder of migrations, and the constant its files become.
-const FOLDERS: [(&str, &str); 5] = [
+const FOLDERS: [(&str, &str); 6] = [
     ("event_store", "EVENT_STORE_FILES"),
     ("wallet_db", "WALLET_DB_FILES"),
     ("inventory_db", "INVENTORY_DB_FILES"),
     ("inventory_view_db", "INVENTORY_VIEW_DB_FILES"),
     ("ops_db", "OPS_DB_FILES"),
+    ("reactor", "REACTOR_FILES"),
 ];
 
 #[derive(Deserialize)]

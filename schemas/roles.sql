@@ -7,6 +7,7 @@
 -- idempo_owner                 owns the databases and schemas, runs migrations; no service uses it
 -- idempo_command               what a command service needs of es and outbox; its members are the command services
 -- idempo_relay_group           what a relay needs of outbox; its members are the relays
+-- idempo_reactor_group         what a reactor needs of schema reactor; its members are the processes that have reactors
 -- idempo_reader                reads; its member is the auditor
 -- idempo_wallet, idempo_inventory, idempo_relay, idempo_inventory_projector, idempo_dlq_admin   one for each kind of process
 -- idempo_rebuilder             reads events, for projectors that build a generation anew; of a database, it sees those alone
@@ -26,6 +27,7 @@ BEGIN
             ('idempo_owner', 'LOGIN'),
             ('idempo_command', 'NOLOGIN'),
             ('idempo_relay_group', 'NOLOGIN'),
+            ('idempo_reactor_group', 'NOLOGIN'),
             ('idempo_reader', 'NOLOGIN'),
             ('idempo_wallet', 'LOGIN'),
             ('idempo_inventory', 'LOGIN'),

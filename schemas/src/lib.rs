@@ -45,6 +45,9 @@ pub const INVENTORY_VIEW_DB: MigrationSet = MigrationSet { history: "migrations_
 /// The dead letters of all consumers, and the jobs that settle them.
 pub const OPS_DB: MigrationSet = MigrationSet { history: "migrations_ops", files: OPS_DB_FILES };
 
+/// The effects of reactors: for any database whose process has some.
+pub const REACTOR: MigrationSet = MigrationSet { history: "migrations_reactor", files: REACTOR_FILES };
+
 /// Makes the roles. Run by a superuser, in any database, before the others; running it again changes nothing.
 pub const ROLES_SQL: &str = include_str!("../roles.sql");
 
@@ -103,7 +106,7 @@ mod tests {
 
     #[test]
     fn every_set_has_a_first_migration() {
-        for set in [EVENT_STORE, WALLET_DB, INVENTORY_DB, INVENTORY_VIEW_DB, OPS_DB] {
+        for set in [EVENT_STORE, WALLET_DB, INVENTORY_DB, INVENTORY_VIEW_DB, OPS_DB, REACTOR] {
             assert!(set.files.first().is_some_and(|(name, _)| name.starts_with("V1__")), "{} has no V1", set.history);
         }
     }

@@ -92,7 +92,7 @@ impl Decoded {
             if parked.is_some_and(|parked| parked.has(entry)) && decoded.set_aside::<P>(entry) {
                 continue;
             }
-            match decode::<P>(entry, home) {
+            match decode(entry, home, P::interest) {
                 Ok((Outline { event_id, decided_at, .. }, event)) => {
                     decoded.events.extend(event.map(|event| (decoded.records.len(), event)));
                     decoded.records.push(Read { offset: entry.offset, decided_at: Some(decided_at), event_id: Some(event_id) });
@@ -292,10 +292,11 @@ fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-fn decode<P: Projector>(entry: &Entry, home: Home) -> Result<(Outline, Option<Event>), Cause> {
+/// What a record says, and its event where `interest` has it consumed.
+pub(crate) fn decode(entry: &Entry, home: Home, interest: fn(u16) -> Interest) -> Result<(Outline, Option<Event>), Cause> {
     let value = entry.value.as_ref().ok_or(Undecodable::Empty)?;
     let outline = Outline::read(value)?;
-    match P::interest(outline.event_type) {
+    match interest(outline.event_type) {
         Interest::PassedOver => Ok((outline, None)),
         Interest::Consumed => {
             let event = Event::decode(value)?;

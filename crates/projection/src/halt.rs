@@ -97,6 +97,12 @@ pub enum Cause {
     /// So many records were dead letters within a minute that something is wrong with all of them.
     #[error("{} records of the partition were dead letters within a minute, and this is one more", crate::policy::POISON_PER_MINUTE_MAX)]
     Flood,
+    /// The log of effects refuses them.
+    #[error("the log of effects refuses them: {0}")]
+    LogRefused(String),
+    /// So many effects failed within a minute that something is wrong with all of them, or so many keys wait that no more can.
+    #[error("so many effects of the partition have failed for good that something is wrong with all of them")]
+    EffectFlood,
     /// So much is parked that nothing more can be.
     #[error("so much of the partition is parked behind dead letters that no more can be")]
     ParkingFull,
@@ -122,6 +128,8 @@ impl Cause {
             Self::Unreadable(_) => "PARTITION_UNREADABLE",
             Self::Flood => "DEAD_LETTER_FLOOD",
             Self::ParkingFull => "PARKING_FULL",
+            Self::LogRefused(_) => "EFFECT_LOG_REFUSED",
+            Self::EffectFlood => "EFFECT_FLOOD",
         }
     }
 }

@@ -19,6 +19,8 @@
 //! * A [`Generations`] follows every generation of the projection that there is, each by a consumer of its own; a [`Conductor`] builds one anew from
 //!   the event store and compares it; [`Operations`] is how people ask for that. What is asked for stands in the database.
 //!
+//! * What has effects is run by a [`Reaction`], from a position and an [`EffectLog`] of its own, which no rebuild and no replay touches (module `reactor`).
+//!
 //! What it does not do: read what is in the dead-letter topics.
 
 mod batch;
@@ -30,6 +32,7 @@ mod generations;
 mod group;
 mod halt;
 mod lookups;
+mod membership;
 pub mod memory;
 mod meters;
 mod ops;
@@ -64,7 +67,11 @@ pub use policy::{ATTEMPTS_MAX, PARKED_KEYS_MAX, PARKED_RECORDS_MAX, POISON_PER_M
 pub use postgres::{PostgresStore, Scope, Tables, TouchedRow};
 pub use progress::{HEADS_FRESH_MS, Lag, PartitionState, Progress, Stopped, TopicFault};
 pub use projector::{Interest, Malformed, Projector};
-pub use reactor::{EffectId, EffectLog, Reactor};
+pub use reactor::{
+    AfterFailure, EFFECT_BYTES_MAX, EFFECTS_OF_EVENT_MAX, EffectCounts, EffectId, EffectLog, Ending, LogError, Look, Pending, Place,
+    PostgresEffectLog, Reaction, ReactionOptions, ReactionPartition, ReactionProgress, Reactor, Recorded, Recording, Settlement, Taken,
+    run_reaction_partition,
+};
 pub use rebuild::{Conducted, Conductor, PART_EVENTS_DEFAULT, Rebuildable, Unusable};
 pub use runtime::{Error, Options, Projection};
 pub use store::{Batch, Checkpoint, Commit, Lease, Store, StoreError, StreamEnd};

@@ -1,5 +1,6 @@
 //! The store's twin in memory, for tests: the same promises, and faults on demand.
 
+mod effects;
 mod parking;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,6 +14,8 @@ use crate::parking::Parked;
 use crate::parking::letters::{Drain, Drainage, ParkedCounts, Wished, Wishes};
 use crate::parking::topic::{DeadLetterTopic, TopicAway};
 use crate::store::{Batch, Checkpoint, Commit, Lease, Store, StoreError, StreamEnd};
+
+pub use effects::{EffectState, MemoryEffectLog};
 
 /// A read model in memory.
 pub trait Model: Default + Clone + Send + Sync + 'static {

@@ -190,7 +190,7 @@ impl<S: Store> Task<S> {
         if entries.is_empty() {
             return Ok(None);
         }
-        self.check_log(entries)?;
+        check_log(&mut self.known, self.next_offset, entries)?;
         fail::fail_point!(crate::failpoint::PROJECT_FETCHED);
         self.partition.progress.head(self.partition.home.partition, feed.head());
         if let Some(ended) = self.take::<P, F>(entries, feed).await? {
@@ -249,18 +249,6 @@ impl<S: Store> Task<S> {
                 }
             }
         }
-    }
-
-    /// The first record that is read is the last one of which the read model has the event, unless retention has passed it. Where it is another
-    /// one, nothing is known of the records before it, and those after it may be others too.
-    fn check_log(&mut self, entries: &[Entry]) -> Result<(), Halt> {
-        let (Some(known), Some(first)) = (self.known, entries.first()) else { return Ok(()) };
-        self.known = None;
-        if first.offset >= self.next_offset {
-            return Ok(());
-        }
-        let found = first.value.as_ref().and_then(|value| Outline::read(value).ok()).map(|outline| outline.event_id);
-        if found == Some(known) { Ok(()) } else { Err(Halt { offset: self.next_offset, cause: Cause::LogReplaced { known } }) }
     }
 
     /// Brings a run of records into the store: in one batch, or, where the store refuses that, in smaller ones down to the record it refuses. What
@@ -379,6 +367,18 @@ impl<S: Store> Task<S> {
     }
 }
 
+/// The first record that is read is the last one of which the effects are in (`known`), unless retention has passed it. Where it is another one,
+/// nothing is known of the records before it, and those after it may be others too.
+pub(crate) fn check_log(known: &mut Option<EventId>, next_offset: i64, entries: &[Entry]) -> Result<(), Halt> {
+    let (Some(expected), Some(first)) = (*known, entries.first()) else { return Ok(()) };
+    *known = None;
+    if first.offset >= next_offset {
+        return Ok(());
+    }
+    let found = first.value.as_ref().and_then(|value| Outline::read(value).ok()).map(|outline| outline.event_id);
+    if found == Some(expected) { Ok(()) } else { Err(Halt { offset: next_offset, cause: Cause::LogReplaced { known: expected } }) }
+}
+
 /// Adds records to some that came, while the backlog behind them is larger than a batch: what is written once for many events is written less
 /// often then. `false` once the partition has been taken away.
 async fn fill(entries: &mut Vec<Entry>, feed: &mut impl Feed) -> bool {
@@ -398,7 +398,7 @@ async fn fill(entries: &mut Vec<Entry>, feed: &mut impl Feed) -> bool {
 }
 
 /// Ends when a partition was taken away and its last commit has had its time.
-async fn overdue(cancel: &CancellationToken) {
+pub(crate) async fn overdue(cancel: &CancellationToken) {
     cancel.cancelled().await;
     sleep(LAST_COMMIT_GRACE).await;
 }

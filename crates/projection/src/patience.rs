@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
+use idempo_errors::Classified;
 use tokio_util::sync::CancellationToken;
 
 use crate::meters::Meters;
@@ -18,26 +19,37 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
 /// Makes a call of the store until it is answered, or `cancel` is cancelled: the last failure is the answer then. A store that is away costs no
 /// record and no attempt, and is told of once.
 pub(crate) async fn patiently<T, C: Future<Output = Result<T, StoreError>>>(
-    (topic, partition): (&str, i32),
+    place: (&str, i32),
     meters: &Meters,
     cancel: &CancellationToken,
     call: impl Fn() -> C,
 ) -> Result<T, StoreError> {
+    wait_for("the read model", place, || meters.retried(), cancel, call).await
+}
+
+/// The same of anything that can be away.
+pub(crate) async fn wait_for<T, E: Classified + 'static, C: Future<Output = Result<T, E>>>(
+    what: &'static str,
+    (topic, partition): (&str, i32),
+    retried: impl Fn(),
+    cancel: &CancellationToken,
+    call: impl Fn() -> C,
+) -> Result<T, E> {
     let away = AtomicBool::new(false);
     let delays =
         ExponentialBuilder::new().with_min_delay(RETRY_DELAY_MIN).with_max_delay(RETRY_DELAY_MAX).with_jitter().without_max_times();
     let answer = call
         .retry(delays)
-        .when(|error: &StoreError| error.is_transient() && !cancel.is_cancelled())
+        .when(|error: &E| error.class().is_transient() && !cancel.is_cancelled())
         .notify(|error, _| {
-            meters.retried();
+            retried();
             if !away.swap(true, Ordering::Relaxed) {
-                tracing::warn!(topic, partition, error = chain(error), "the read model is away, the partition waits for it");
+                tracing::warn!(topic, partition, error = chain(error), "{what} is away, the partition waits for it");
             }
         })
         .await;
     if away.into_inner() && answer.is_ok() {
-        tracing::info!(topic, partition, "the read model is back");
+        tracing::info!(topic, partition, "{what} is back");
     }
     answer
 }

@@ -56,7 +56,9 @@ impl Remedy {
             | Cause::OffsetGone { .. }
             | Cause::Unreadable(_)
             | Cause::Flood
-            | Cause::ParkingFull => Self::Stop,
+            | Cause::ParkingFull
+            | Cause::LogRefused(_)
+            | Cause::EffectFlood => Self::Stop,
         }
     }
 }

@@ -1,21 +1,20 @@
 //! The runtime of a projection: a member of a consumer group, with a task for each partition that it is given.
 
-use std::collections::BTreeMap;
+use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use idempo_kafka::{Assigned, Consumer, ConsumerConfig, Event, PartitionStream, Record, Revoked, StartOffset, TopicPartition};
+use idempo_kafka::{ConsumerConfig, PartitionStream, Record, StartOffset};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep, sleep_until};
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Entry, Home};
 use crate::gate::{Gate, Limits};
 use crate::group::Group;
 use crate::halt::{Cause, Halt};
+use crate::membership::{Assignee, join};
 use crate::parking::Parked;
 use crate::parking::bury::DeadLetters;
 use crate::parking::topic::KafkaDeadLetters;
@@ -23,7 +22,7 @@ use crate::partition::{Ended, Feed, Partition, run};
 use crate::patience::{chain, patiently};
 use crate::progress::{Progress, TopicFault};
 use crate::projector::Projector;
-use crate::store::{Lease, Store, StoreError};
+use crate::store::{Lease, Store};
 use crate::view::View;
 
 /// How often the store is asked where the partitions stand.
@@ -34,15 +33,6 @@ const WISHES_INTERVAL: Duration = Duration::from_millis(200);
 const PARKED_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the brokers are asked where the partitions end.
 const HEADS_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a partition whose lease is void waits to be revoked. When the group still gives it to this process then, the lease was void for
-/// another reason (a crash of the store, a zombie that took it late), and the process joins the group anew.
-const FENCED_WAIT: Duration = Duration::from_secs(2);
-/// How long to wait before joining the group again, at first and at most.
-const REJOIN_DELAY_MIN: Duration = Duration::from_millis(100);
-const REJOIN_DELAY_MAX: Duration = Duration::from_secs(10);
-/// A consumer that ran for so long counts as a good one: the next failure is the first again.
-const STEADY_AFTER: Duration = Duration::from_secs(60);
-
 /// How a projection reads its topic.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -135,40 +125,17 @@ impl<S: Store> Projection<S> {
             topics: vec![self.options.topic.clone()],
             ..self.options.consumer.clone()
         };
-        let delays =
-            ExponentialBuilder::new().with_min_delay(REJOIN_DELAY_MIN).with_max_delay(REJOIN_DELAY_MAX).with_jitter().without_max_times();
-        let mut backoff = delays.build();
-        loop {
-            let started = Instant::now();
-            let (consumer, events) = Consumer::start(&self.options.kafka, &consumer_config)?;
-            let mut member = Member::<S> {
-                store: &self.store,
-                group: &self.group,
-                progress: &self.progress,
-                gate: &self.gate,
-                letters: &self.letters,
-                topic: Arc::from(self.options.topic.as_str()),
-                partitions: self.options.partitions,
-                tasks: JoinSet::new(),
-                running: BTreeMap::new(),
-                rejoin_at: BTreeMap::new(),
-            };
-            let end = member.serve::<P>(events, cancel).await;
-            member.stop_all().await?;
-            consumer.close().await;
-            match end? {
-                End::Cancelled => return Ok(()),
-                End::Fenced => tracing::info!(projection = P::NAME, "joining the group anew, to take partitions whose lease was void"),
-                End::Failed(error) => tracing::warn!(projection = P::NAME, error, "the consumer failed, a new one is made"),
-            }
-            if started.elapsed() > STEADY_AFTER {
-                backoff = delays.build();
-            }
-            tokio::select! {
-                () = cancel.cancelled() => return Ok(()),
-                () = sleep(backoff.next().unwrap_or(REJOIN_DELAY_MAX)) => {}
-            }
-        }
+        let projecting = Arc::new(Projecting::<P, S> {
+            store: Arc::clone(&self.store),
+            group: Arc::clone(&self.group),
+            progress: Arc::clone(&self.progress),
+            gate: Arc::clone(&self.gate),
+            letters: self.letters.clone(),
+            topic: Arc::from(self.options.topic.as_str()),
+            partitions: self.options.partitions,
+            projector: PhantomData,
+        });
+        join(&projecting, &self.options.kafka, &consumer_config, cancel).await
     }
 
     /// Keeps what is known of all partitions up to date. Never ends.
@@ -232,164 +199,82 @@ impl<S: Store> Projection<S> {
     }
 }
 
-/// Why a member of the group ends.
-enum End {
-    Cancelled,
-    Fenced,
-    Failed(String),
-}
-
-/// One membership of the group, from joining to leaving.
-struct Member<'a, S: Store> {
-    store: &'a Arc<S>,
+/// What a projection does with the partitions that it is given.
+struct Projecting<P, S: Store> {
+    store: Arc<S>,
     /// Through which its partitions commit.
-    group: &'a Arc<Group<S>>,
-    progress: &'a Arc<Progress>,
-    gate: &'a Arc<Gate>,
-    letters: &'a DeadLetters,
+    group: Arc<Group<S>>,
+    progress: Arc<Progress>,
+    gate: Arc<Gate>,
+    letters: DeadLetters,
     topic: Arc<str>,
     partitions: i32,
-    tasks: JoinSet<(i32, Ended)>,
-    /// Cancelled when the partition is taken away. A partition whose task has ended has none.
-    running: BTreeMap<i32, CancellationToken>,
-    /// When to join anew for a partition whose lease is void.
-    rejoin_at: BTreeMap<i32, Instant>,
+    projector: PhantomData<fn() -> P>,
 }
 
-/// A partition as it was taken: the lease, and what was parked of it.
-type Taken = Result<(Lease, Parked), StoreError>;
+impl<P: Projector<Writes = S::Writes>, S: Store> Assignee for Projecting<P, S> {
+    /// The lease, and what was parked of the partition.
+    type Taken = (Lease, Parked);
 
-/// An assignment whose partitions were taken from the store, or could not be.
-struct Acquired {
-    assigned: Assigned,
-    leases: Vec<(i32, Taken)>,
-}
-
-impl<S: Store> Member<'_, S> {
-    async fn serve<P: Projector<Writes = S::Writes>>(
-        &mut self,
-        mut events: idempo_kafka::Events,
-        cancel: &CancellationToken,
-    ) -> Result<End, Error> {
-        let mut acquiring = FuturesUnordered::new();
-        loop {
-            let rejoin = self.rejoin_at.values().min().copied();
-            tokio::select! {
-                () = cancel.cancelled() => return Ok(End::Cancelled),
-                () = sleep_until(rejoin.unwrap_or_else(Instant::now)), if rejoin.is_some() => return Ok(End::Fenced),
-                event = events.next() => match event {
-                    None => return Ok(End::Failed("the consumer has ended".to_owned())),
-                    Some(Event::Assigned(assigned)) => {
-                        self.refuse_unexpected::<P>(&assigned);
-                        acquiring.push(acquire(Arc::clone(self.store), Arc::clone(self.progress), assigned, self.partitions));
-                    }
-                    Some(Event::Revoked(revoked)) => self.revoke(revoked).await?,
-                    Some(Event::Failed { partition: Some(partition), error: error @ idempo_kafka::Error::OffsetOutOfRange { .. } }) => {
-                        self.offset_gone::<P>(&partition, &error);
-                    }
-                    Some(Event::Failed { partition: Some(partition), error }) => self.unreadable::<P>(&partition, &error),
-                    Some(Event::Failed { error, .. }) => return Ok(End::Failed(chain(&error))),
-                },
-                Some(acquired) = acquiring.next() => self.start::<P>(acquired),
-                Some(ended) = self.tasks.join_next() => self.ended(ended?),
-            }
-        }
+    fn name(&self) -> &'static str {
+        P::NAME
     }
 
-    /// Begins to read what was taken from the store, each partition where the store stands.
-    fn start<P: Projector<Writes = S::Writes>>(&mut self, Acquired { assigned, leases }: Acquired) {
-        let mut taken = BTreeMap::new();
-        for (number, lease) in leases {
-            match lease {
-                Ok(lease) => {
-                    taken.insert(number, lease);
-                }
-                Err(error) => {
-                    self.halted::<P>(number, Halt { offset: 0, cause: Cause::Refused(chain(&error)) });
-                }
-            }
-        }
-        let offsets = taken.iter().map(|(number, (lease, _))| {
-            let partition = TopicPartition { topic: Arc::clone(&self.topic), partition: *number };
-            let start = lease.last_event.map_or(StartOffset::Offset(lease.next_offset), |_| StartOffset::After(lease.next_offset));
-            (partition, start)
-        });
-        let streams = assigned.start(offsets.collect::<Vec<_>>());
-        for stream in streams {
-            let number = stream.partition().partition;
-            let Some((lease, parked)) = taken.remove(&number) else { continue };
-            let parked_keys = parked.keys.len();
-            tracing::info!(projection = P::NAME, topic = %self.topic, partition = number, lease.epoch, lease.next_offset, parked_keys, "partition taken");
-            let cancel = CancellationToken::new();
-            self.running.insert(number, cancel.clone());
-            let partition = Partition {
-                store: Arc::clone(self.group),
-                progress: Arc::clone(self.progress),
-                topic: Arc::clone(&self.topic),
-                home: Home { partition: number, partitions: self.partitions },
-                lease,
-                parked,
-                letters: self.letters.clone(),
-            };
-            let stream = Stream::new(stream, Arc::clone(self.gate));
-            self.tasks.spawn(async move { (number, run::<P, Group<S>, _>(partition, stream, cancel).await) });
-        }
+    fn topic(&self) -> &Arc<str> {
+        &self.topic
     }
 
-    /// Stops the tasks of partitions that were taken away, and gives the partitions up when they have ended.
-    async fn revoke(&mut self, revoked: Revoked) -> Result<(), Error> {
-        let numbers: Vec<i32> = revoked.partitions().iter().map(|partition| partition.partition).collect();
-        for cancel in numbers.iter().filter_map(|number| self.running.get(number)) {
-            cancel.cancel();
-        }
-        while numbers.iter().any(|number| self.running.contains_key(number)) {
-            let Some(ended) = self.tasks.join_next().await else { break };
-            self.ended(ended?);
-        }
-        for number in numbers {
-            self.rejoin_at.remove(&number);
-            self.progress.released(number);
-        }
-        revoked.done();
-        Ok(())
+    fn partitions(&self) -> i32 {
+        self.partitions
     }
 
-    fn ended(&mut self, (number, ended): (i32, Ended)) {
-        self.running.remove(&number);
-        if ended == Ended::Fenced {
-            self.rejoin_at.insert(number, Instant::now() + FENCED_WAIT);
-        }
+    async fn take(&self, partition: i32) -> Result<Self::Taken, Halt> {
+        let never = CancellationToken::new();
+        fail::fail_point!(crate::failpoint::PROJECT_BEFORE_ACQUIRE);
+        let taken = patiently((&self.topic, partition), &self.progress.meters, &never, || async {
+            let lease = self.store.acquire(partition).await?;
+            // After it: nobody else parks anything from here on.
+            Ok((lease, self.store.parked(partition).await?))
+        })
+        .await;
+        fail::fail_point!(crate::failpoint::PROJECT_ACQUIRED);
+        taken.map_err(|error| Halt { offset: 0, cause: Cause::Refused(chain(&error)) })
     }
 
-    /// A topic with more partitions than it must have has its keys in other places than before, by whoever goes by its number of partitions. What is
-    /// in the further ones is not read: it could be ahead of what is in the others.
-    fn refuse_unexpected<P: Projector<Writes = S::Writes>>(&self, assigned: &Assigned) {
-        for number in assigned.partitions().iter().map(|assigned| assigned.partition).filter(|number| *number >= self.partitions) {
-            self.halted::<P>(number, Halt { offset: 0, cause: Cause::Unexpected { partitions: self.partitions } });
-        }
+    fn begins_at((lease, _): &Self::Taken) -> StartOffset {
+        lease.last_event.map_or(StartOffset::Offset(lease.next_offset), |_| StartOffset::After(lease.next_offset))
     }
 
-    fn offset_gone<P: Projector<Writes = S::Writes>>(&mut self, partition: &TopicPartition, error: &idempo_kafka::Error) {
-        let idempo_kafka::Error::OffsetOutOfRange { wanted, low, high, .. } = error else { return };
-        if low == wanted {
-            // Retention has passed the record before it since the watermarks were asked for: nothing is missing.
-            self.rejoin_at.insert(partition.partition, Instant::now());
-            return;
-        }
-        self.halted::<P>(partition.partition, Halt { offset: *wanted, cause: Cause::OffsetGone { low: *low, high: *high } });
+    fn run(
+        self: Arc<Self>,
+        number: i32,
+        (lease, parked): Self::Taken,
+        stream: PartitionStream,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Ended> + Send + 'static {
+        let parked_keys = parked.keys.len();
+        tracing::info!(projection = P::NAME, topic = %self.topic, partition = number, lease.epoch, lease.next_offset, parked_keys, "partition taken");
+        let partition = Partition {
+            store: Arc::clone(&self.group),
+            progress: Arc::clone(&self.progress),
+            topic: Arc::clone(&self.topic),
+            home: Home { partition: number, partitions: self.partitions },
+            lease,
+            parked,
+            letters: self.letters.clone(),
+        };
+        run::<P, Group<S>, _>(partition, Stream::new(stream, Arc::clone(&self.gate)), cancel)
     }
 
-    fn unreadable<P: Projector<Writes = S::Writes>>(&self, partition: &TopicPartition, error: &idempo_kafka::Error) {
-        let offset = self.progress.next_offset(partition.partition);
-        self.halted::<P>(partition.partition, Halt { offset, cause: Cause::Unreadable(chain(error)) });
+    fn next_offset(&self, partition: i32) -> i64 {
+        self.progress.next_offset(partition)
     }
 
-    /// Says loudly why a partition stops that has no task to say it.
-    fn halted<P: Projector<Writes = S::Writes>>(&self, number: i32, halt: Halt) {
+    fn halted(&self, number: i32, halt: Halt) {
         let (offset, code, reason) = (halt.offset, halt.cause.code(), halt.cause.to_string());
         tracing::error!(projection = P::NAME, topic = %self.topic, partition = number, offset, code, reason, "the partition has stopped");
         if let Some(epoch) = self.progress.epoch(number) {
-            let store = Arc::clone(self.store);
+            let store = Arc::clone(&self.store);
             tokio::spawn(async move {
                 // A hint for other processes; this one says it in any case.
                 if let Err(error) = store.note_stop(number, epoch, code, &reason).await {
@@ -400,40 +285,17 @@ impl<S: Store> Member<'_, S> {
         self.progress.halted(&self.topic, number, halt);
     }
 
-    /// Stops all tasks, and forgets what this membership held.
-    async fn stop_all(&mut self) -> Result<(), Error> {
-        for cancel in self.running.values() {
-            cancel.cancel();
-        }
-        while let Some(ended) = self.tasks.join_next().await {
-            self.ended(ended?);
-        }
-        self.progress.released_all();
-        Ok(())
+    fn released(&self, partition: i32) {
+        self.progress.released(partition);
     }
-}
 
-/// Takes the partitions of an assignment from the store, and waits for the store as long as it is away.
-async fn acquire<S: Store>(store: Arc<S>, progress: Arc<Progress>, assigned: Assigned, partitions: i32) -> Acquired {
-    let mut leases = Vec::with_capacity(assigned.partitions().len());
-    // Whoever needs the answer no more drops it.
-    let never = CancellationToken::new();
-    for TopicPartition { topic, partition } in assigned.partitions().iter().filter(|assigned| assigned.partition < partitions) {
-        fail::fail_point!(crate::failpoint::PROJECT_BEFORE_ACQUIRE);
-        let lease = patiently((topic, *partition), &progress.meters, &never, || async {
-            let lease = store.acquire(*partition).await?;
-            // After it: nobody else parks anything from here on.
-            Ok((lease, store.parked(*partition).await?))
-        })
-        .await;
-        fail::fail_point!(crate::failpoint::PROJECT_ACQUIRED);
-        leases.push((*partition, lease));
+    fn released_all(&self) {
+        self.progress.released_all();
     }
-    Acquired { assigned, leases }
 }
 
 /// A partition's stream as a feed, behind the gate of its generation.
-struct Stream {
+pub(crate) struct Stream {
     stream: PartitionStream,
     gate: Arc<Gate>,
     limits: watch::Receiver<Limits>,
@@ -442,7 +304,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(stream: PartitionStream, gate: Arc<Gate>) -> Self {
+    pub(crate) fn new(stream: PartitionStream, gate: Arc<Gate>) -> Self {
         Self { limits: gate.limits(), stream, gate, records: Vec::new() }
     }
 }

@@ -7,9 +7,17 @@ mod conformance;
 #[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
+mod effect_log;
+#[cfg(test)]
 mod group;
 #[cfg(test)]
 mod partition;
+#[cfg(test)]
+mod reaction;
+#[cfg(test)]
+mod reactor;
+#[cfg(test)]
+mod reactor_support;
 #[cfg(test)]
 mod runtime;
 #[cfg(test)]

@@ -146,7 +146,7 @@ async fn a_task_whose_partition_is_taken_away_while_the_store_is_away_ends() {
 
 /// What happens next in a story of one partition.
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     /// So many records more are delivered, in one piece.
     Deliver(usize),
     /// The partition is taken by a new task; the old one is a zombie that goes on with so many records.
@@ -155,7 +155,7 @@ enum Step {
     Faults(Vec<bool>),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => (1..40_usize).prop_map(Step::Deliver),
         1 => (0..20_usize).prop_map(Step::TakeOver),
@@ -164,7 +164,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A topic of some streams in which records come again, as a relay leaves it after a crash: whole runs repeated, each stream in order.
-fn topic() -> impl Strategy<Value = Vec<Vec<u8>>> {
+pub(crate) fn topic() -> impl Strategy<Value = Vec<Vec<u8>>> {
     (proptest::collection::vec(1..5_u128, 1..150), proptest::collection::vec((0..150_usize, 1..20_usize), 0..5)).prop_map(
         |(players, repeats)| {
             let mut versions = std::collections::BTreeMap::new();

@@ -1,0 +1,1 @@
+SELECT reactor.settle($1, $2, $3, $4)
