@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt as _};
 use idempo_checker::Verdict;
 use idempo_checker::facts::Topic;
 use idempo_checker::history::{Answer, History};
@@ -47,7 +48,7 @@ const EVENTS_BEHIND: u64 = 3;
 /// The others: how many, by how many clients, and how long they think between two commands on average.
 const OTHERS: usize = 64;
 const CLIENTS: u16 = 8;
-const THINK: Duration = Duration::from_millis(20);
+const THINK: Duration = Duration::from_millis(50);
 /// More commands than the others come to: they are told to stop.
 const COMMANDS_MAX: usize = 1_000_000;
 /// So many commands of theirs are settled before the poison comes: more than it takes to open their wallets.
@@ -56,6 +57,8 @@ const SETTLED_MIN: u64 = 300;
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// How long the projector may take to park everything, and dead letters to be known to the service that shows them.
 const PARKED_LIMIT: Duration = Duration::from_secs(45);
+/// How many reads are under way at once.
+const READS_AT_ONCE: usize = 8;
 /// How long one read may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A read that can't be answered is refused within this time, and does not wait for its deadline.
@@ -160,13 +163,13 @@ async fn gather(stage: &Stage<'_>) -> Result<Vec<Afflicted>> {
         anyhow::Ok((group, positions))
     });
     let mut groups = Vec::new();
+    let mut behind = Vec::new();
     for (group, positions) in try_join_all(gathering).await? {
-        let line = stage.wire.line(FIRST_GROUP)?;
-        for (player, position) in group.players().iter().zip(positions) {
-            let (answer, _) = list_items(&line, *player, position).await;
-            ensure!(matches!(answer, Answer::Replied { .. }), "player {player} can't be read before anything is wrong: {answer:?}");
-        }
         groups.push(group);
+        behind.push(positions);
+    }
+    for (player, answer, _) in read_all(stage, &groups, &behind).await? {
+        ensure!(matches!(answer, Answer::Replied { .. }), "player {player} can't be read before anything is wrong: {answer:?}");
     }
     Ok(groups)
 }
@@ -253,6 +256,22 @@ fn count_of(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
+/// Reads what each player has, at the position that is told with it.
+async fn read_all(stage: &Stage<'_>, groups: &[Afflicted], positions: &[Vec<String>]) -> Result<Vec<(PlayerId, Answer, Duration)>> {
+    let line = stage.wire.line(FIRST_GROUP)?;
+    let of_group = |(group, positions): (&Afflicted, &Vec<String>)| {
+        group.players().iter().copied().zip(positions.iter().cloned()).collect::<Vec<(PlayerId, String)>>()
+    };
+    let reads = groups.iter().zip(positions).flat_map(of_group).map(|(player, position)| {
+        let line = &line;
+        async move {
+            let (answer, took) = list_items(line, player, position).await;
+            (player, answer, took)
+        }
+    });
+    Ok(stream::iter(reads).buffered(READS_AT_ONCE).collect().await)
+}
+
 async fn list_items(line: &Line, player: PlayerId, min_position: String) -> (Answer, Duration) {
     let request = ListItemsRequest { parent: format!("players/{player}"), min_position, ..ListItemsRequest::default() };
     let began = Instant::now();
@@ -263,14 +282,10 @@ async fn list_items(line: &Line, player: PlayerId, min_position: String) -> (Ans
 /// A read that waits for what is parked would wait for ever: it is refused, and at once.
 async fn refused_at_once(stage: &Stage<'_>, groups: &[Afflicted], behind: &[Vec<String>], mended: &mut Mended) -> Result<Verdict> {
     let mut verdict = Verdict::new("dlq", "a read that waits for what is parked is refused at once, and says so", "reads");
-    let line = stage.wire.line(FIRST_GROUP)?;
-    for (group, positions) in groups.iter().zip(behind) {
-        for (player, position) in group.players().iter().zip(positions) {
-            let (answer, took) = list_items(&line, *player, position.clone()).await;
-            mended.refused_read = mended.refused_read.max(took);
-            let is_so = matches!(&answer, Answer::Refused { refusal, .. } if refusal.reason == "KEY_PARKED");
-            verdict.look(is_so && took < REFUSED_LIMIT, || format!("player {player}, after {} ms: {answer:?}", took.as_millis()));
-        }
+    for (player, answer, took) in read_all(stage, groups, behind).await? {
+        mended.refused_read = mended.refused_read.max(took);
+        let is_so = matches!(&answer, Answer::Refused { refusal, .. } if refusal.reason == "KEY_PARKED");
+        verdict.look(is_so && took < REFUSED_LIMIT, || format!("player {player}, after {} ms: {answer:?}", took.as_millis()));
     }
     Ok(verdict)
 }
@@ -328,12 +343,8 @@ fn settled((job, took): (Value, Duration), pointer: &str) -> Settled {
 /// Every player's last position is in the read model.
 async fn flows_again(stage: &Stage<'_>, groups: &[Afflicted], behind: &[Vec<String>]) -> Result<Verdict> {
     let mut verdict = Verdict::new("dlq", "reads of the players whose keys were parked show their last write again", "reads");
-    let line = stage.wire.line(FIRST_GROUP)?;
-    for (group, positions) in groups.iter().zip(behind) {
-        for (player, position) in group.players().iter().zip(positions) {
-            let (answer, _) = list_items(&line, *player, position.clone()).await;
-            verdict.look(matches!(answer, Answer::Replied { .. }), || format!("player {player}: {answer:?}"));
-        }
+    for (player, answer, _) in read_all(stage, groups, behind).await? {
+        verdict.look(matches!(answer, Answer::Replied { .. }), || format!("player {player}: {answer:?}"));
     }
     Ok(verdict)
 }
