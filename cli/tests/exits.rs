@@ -21,6 +21,10 @@ pub(crate) async fn every_way_to_end_has_its_code(world: &mut World) -> Result<(
         (2, "relay pause wallet", "--reason"),
         (2, "relay pause wallet --reason x", "--yes"),
         (2, "relay status --config /nowhere.toml", "does not exist"),
+        (2, "relay status --token-file /nowhere.token", "can't be read"),
+        (0, "operator new ana --role viewer --config /nowhere.toml", "kept nowhere"),
+        (2, "operator new 'a b' --role viewer", "no name of an operator"),
+        (2, "operator new ana --role king", "invalid value 'king'"),
         (3, "relay status walet", "did you mean wallet?"),
         (3, "relay status --profile lokal", "did you mean local?"),
         (3, "outbox show wallet 7", "no row in quarantine `7`"),
@@ -38,6 +42,10 @@ pub(crate) async fn every_way_to_end_has_its_code(world: &mut World) -> Result<(
         ensure!(code == 0 || ended.stdout.is_empty(), "`{words}` failed and printed data: {ended:?}");
     }
     for (code, line) in [
+        (7, "IDEMPO_CLI_TOKEN=nobody-knows-this-token idempo dlq groups"),
+        (7, "IDEMPO_CLI_TOKEN=$VIEWER idempo projection pause inventory --reason x --yes"),
+        (0, "IDEMPO_CLI_TOKEN=$VIEWER idempo projection status inventory"),
+        (8, "IDEMPO_CLI_TOKEN=nobody-knows-this-token idempo doctor"),
         // A role that may not connect to this database.
         (7, "IDEMPO_CLI_STORES__WALLET=$FOREIGN idempo event stream --store wallet"),
         (130, "timeout --preserve-status -s INT 1 idempo event tail"),

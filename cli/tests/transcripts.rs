@@ -15,7 +15,7 @@ use crate::dead_letters;
 use crate::world::World;
 
 /// How many masks there are.
-const MASK_COUNT: usize = 17;
+const MASK_COUNT: usize = 20;
 
 /// What differs from run to run, and what stands for it.
 static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
@@ -28,7 +28,10 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"[\w.-]+/\d+/[0-9a-f]+", "(instance)"),
         (r"\b\d+:\d+:[\d,]*", "(snapshot)"),
         (r#""(backlog_age_ms|size_bytes|epoch)": ?\d+"#, "\"$1\": (number)"),
-        (r#"/\S+\.toml"#, "(file)"),
+        (r#"/\S+\.(toml|token)"#, "(file)"),
+        (r"\bidempo-[\w-]{43}", "(token)"),
+        (r"\b[0-9a-f]{64}\b", "(digest)"),
+        (r#"auditEntries/\d+"#, "auditEntries/(number)"),
         // Two outboxes are relayed side by side: which of their events comes first into a partition is chance, and who relays which.
         (r#"@\d+|offset"?:? \d+|goes on at \d+"#, "(offset)"),
         (r"(economy-events\.\d+)\.\d+", "$1.(offset)"),

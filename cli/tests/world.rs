@@ -259,7 +259,7 @@ impl World {
         command.env("PATH", format!("{}:{path}", folder.display()));
         command.env("IDEMPO_CLI_CONFIG", &self.profile).env("USER", "red").env("TERM", "dumb").env("COLUMNS", "160");
         command.env("RED", RED).env("BLUE", BLUE).env("TRANSFER", self.transfer.to_string());
-        command.env("REFUSED", self.refused.to_string());
+        command.env("REFUSED", self.refused.to_string()).env("VIEWER", self.platform.viewer_token().expose());
         if let Some(letters) = &self.letters {
             command.env("DEAD", &letters.refused).env("GARBAGE", &letters.garbage).env("PARKED", &letters.parked);
             command.env("VIEW", self.cluster.role_url("inventory_view_db", "postgres"));

@@ -18,6 +18,8 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+/// By which token it knows the dead-letter service.
+pub(crate) const SERVICE_TOKEN: &str = "token-of-the-dead-letter-service";
 /// How often a dead letter is replayed in vain until that is refused.
 const REPLAYS_MAX: i32 = 5;
 
@@ -54,7 +56,7 @@ impl Fake {
         let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
         let address = incoming.local_addr().expect("an address");
         let state = Arc::new(Mutex::new(State::default()));
-        let service = ParkedServiceServer::new(Parked(Arc::clone(&state)));
+        let service = ParkedServiceServer::with_interceptor(Parked(Arc::clone(&state)), is_service);
         let server = Server::builder().add_service(service).serve_with_incoming(incoming);
         let server = AbortOnDropHandle::new(tokio::spawn(async move { server.await.expect("it serves") }));
         Self { address, state, _server: server }
@@ -144,6 +146,12 @@ impl State {
         self.ended.insert(name.to_owned(), (ParkedLetterEnd::Discarded, records_applied, caller.to_owned()));
         Outcome::Discarded(ParkedLetterDiscarded { records_applied, blocked_by: String::new() })
     }
+}
+
+/// Lets in the dead-letter service, by its token.
+fn is_service(request: Request<()>) -> Result<Request<()>, Status> {
+    let sent = request.metadata().get("authorization").and_then(|token| token.to_str().ok());
+    if sent == Some(&format!("Bearer {SERVICE_TOKEN}")) { Ok(request) } else { Err(Status::unauthenticated("no token of the service")) }
 }
 
 fn caller_of<T>(request: &Request<T>) -> String {

@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::fake::Fake;
+use crate::fake::{Fake, SERVICE_TOKEN};
 
 /// A record's key, value and headers.
 pub(crate) type RawRecord = (Option<Bytes>, Option<Bytes>, Vec<(String, Option<Bytes>)>);
@@ -73,7 +73,7 @@ impl Stage {
         let file = std::env::temp_dir().join(format!("idempo-dlq-admin-test-{}-{number}", std::process::id()));
         let url = testing::cluster().role_url(self.database.name(), "idempo_dlq_admin");
         let toml = format!(
-            "job_lease_ms = 1000\n\
+            "job_lease_ms = 1000\nconsumer_token = \"{SERVICE_TOKEN}\"\n\
              consumers = [{{group_prefix = \"idempo.inventory\", endpoint = \"http://{fake}\"}}]\n\
              [operators]\nopen = true\n[platform]\nadmin_listen = \"127.0.0.1:0\"\n[platform.log]\nformat = \"json\"\n[kafka]\nbrokers = \"{brokers}\"\n\
              [consumer]\ngroup_id = \"{dlq}\"\ntopics = [\"{dlq}\"]\nsession_timeout_ms = 6000\n[topics]\ncopies = \"local\"\nprefix = \"{prefix}\"\n\
