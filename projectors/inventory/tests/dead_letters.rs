@@ -30,9 +30,9 @@ use crate::world::{PLAYERS, player, sample, stream};
 const TRAP: &str = "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'forgotten'; END $$;
     CREATE TRIGGER forgotten BEFORE INSERT OR UPDATE ON inventory_g1.stacks FOR EACH ROW
     WHEN (NEW.player_id = '{player}') EXECUTE FUNCTION public.refuse()";
-const CURE: &str = "DROP TRIGGER forgotten ON inventory_g1.stacks; DROP FUNCTION public.refuse()";
+pub(crate) const CURE: &str = "DROP TRIGGER forgotten ON inventory_g1.stacks; DROP FUNCTION public.refuse()";
 
-fn trap(number: usize) -> String {
+pub(crate) fn trap(number: usize) -> String {
     TRAP.replace("{player}", &player(number).to_string())
 }
 
@@ -41,7 +41,7 @@ fn key_of(envelope: &EventEnvelope) -> Uuid {
 }
 
 impl Stage {
-    async fn letters(&self) -> Vec<ParkedLetter> {
+    pub(crate) async fn letters(&self) -> Vec<ParkedLetter> {
         let asked = ListParkedLettersRequest { parent: PROJECTION.to_owned(), page_size: 1_000, ..ListParkedLettersRequest::default() };
         self.parked.clone().list_parked_letters(said(asked)).await.expect("a list").into_inner().parked_letters
     }
@@ -53,7 +53,7 @@ impl Stage {
         by_hand::write(&kafka(), &self.topic, &[Anything { partition, key: Some(key.as_bytes()), value }]).await.expect("it is written");
     }
 
-    async fn replay(&self, names: &[String], force: bool) -> Vec<Outcome> {
+    pub(crate) async fn replay(&self, names: &[String], force: bool) -> Vec<Outcome> {
         let asked = ReplayParkedLettersRequest { names: names.to_vec(), reason: "mended".to_owned(), force, wait_ms: 10_000 };
         let answer = self.parked.clone().replay_parked_letters(said(asked)).await.expect("an answer").into_inner();
         answer.outcomes.into_iter().map(|outcome| outcome.outcome.expect("an outcome")).collect()

@@ -11,9 +11,13 @@ mod generations;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod notifier;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod queries;
+#[cfg(test)]
+mod reactors;
 #[cfg(test)]
 mod sql;
 #[cfg(test)]

@@ -51,6 +51,21 @@ pub(crate) fn kafka() -> idempo_kafka::Config {
     idempo_kafka::Config { brokers: testing::kafka_brokers(), ..idempo_kafka::Config::default() }
 }
 
+/// The settings of a projector on these databases.
+pub(crate) fn config_of(topic: &str, database: idempo_pg::Config, event_store: idempo_pg::Config) -> Config {
+    let (group_id, topics) = (topic.to_owned(), vec![topic.to_owned()]);
+    Config {
+        database,
+        event_store,
+        kafka: kafka(),
+        consumer: ConsumerConfig { group_id, topics, ..ConsumerConfig::default() },
+        partitions: PARTITIONS,
+        rebuild_part_events: PART_EVENTS,
+        operators: idempo_rpc::OperatorsConfig::open(),
+        ..Config::default()
+    }
+}
+
 pub(crate) struct Stage {
     pub(crate) config: Config,
     pub(crate) ops: ProjectionServiceClient<Channel>,
@@ -110,16 +125,7 @@ impl Stage {
     }
 
     async fn launch(topic: String, servers: Servers) -> Self {
-        let config = Config {
-            database: servers.view.config("idempo_inventory_projector"),
-            event_store: servers.store.config("idempo_rebuilder"),
-            kafka: kafka(),
-            consumer: ConsumerConfig { group_id: topic.clone(), topics: vec![topic.clone()], ..ConsumerConfig::default() },
-            partitions: PARTITIONS,
-            rebuild_part_events: PART_EVENTS,
-            operators: idempo_rpc::OperatorsConfig::open(),
-            ..Config::default()
-        };
+        let config = config_of(&topic, servers.view.config("idempo_inventory_projector"), servers.store.config("idempo_rebuilder"));
         let platform = Platform::new("inventory-projector", SystemClock::shared());
         let launched = launch::<InventoryProjection>(config.clone(), platform, None).await.expect("it starts");
         let address = format!("http://{}", launched.running.address("grpc").expect("an address"));
@@ -136,7 +142,13 @@ impl Stage {
 
     /// Another process in the place of this one.
     pub(crate) async fn replaced(self) -> Self {
+        self.replaced_after(async |_, _| ()).await
+    }
+
+    /// The same; between the two there is whoever `between` starts on the databases of these names, the read model's and the event store's.
+    pub(crate) async fn replaced_after(self, between: impl AsyncFnOnce(&str, &str)) -> Self {
         self.launched.stop(Duration::from_secs(10)).await.expect("it stops in time");
+        between(self.servers.view.name(), self.servers.store.name()).await;
         Self::launch(self.topic, self.servers).await
     }
 
