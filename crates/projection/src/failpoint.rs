@@ -50,6 +50,9 @@ pub const REACT_PERFORMED: &str = "react.performed";
 /// The log knows it, and the task does not. A kill leaves effects that must not be performed again.
 pub const REACT_DONE: &str = "react.done";
 
+/// Within the transaction a player's rows are made anew, and COMMIT was not sent. A kill must roll all of it back.
+pub const PLAYER_BEFORE_COMMIT: &str = "player.before_commit";
+
 /// Those of a consumer.
 pub const ALL: [&str; 6] =
     [PROJECT_BEFORE_ACQUIRE, PROJECT_ACQUIRED, PROJECT_FETCHED, PROJECT_BEFORE_COMMIT, PROJECT_COMMITTED, PROJECT_BEFORE_HINT];

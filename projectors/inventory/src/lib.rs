@@ -16,6 +16,7 @@ mod copy;
 mod grpc;
 mod handlers;
 mod metrics;
+mod player;
 mod queries;
 mod rows;
 mod store;
@@ -31,7 +32,9 @@ pub use writes::{HistoryEntry, ItemRow, ItemState, LoadoutChange, StackChange, S
 use std::sync::Arc;
 
 use idempo_pg::Pool;
-use idempo_projection::{Conducted, Conductor, Generations, Halt, Live, Operations, ParkedOperations, Progress, Projector as _, Reading};
+use idempo_projection::{
+    Conducted, Conductor, Generations, Halt, Live, Operations, ParkedOperations, PlayerMender, Progress, Projector as _, Reading,
+};
 use idempo_proto::inventory::v1::inventory_query_service_server::InventoryQueryServiceServer;
 use idempo_proto::ops::v1::parked_service_server::ParkedServiceServer;
 use idempo_proto::ops::v1::projection_service_server::ProjectionServiceServer;
@@ -65,12 +68,16 @@ impl Role for InventoryProjection {
         let source = if config.has_event_store() { Some(Pool::open(&config.event_store)?) } else { None };
         let (instance, has_source) = (platform.instance.to_string(), source.is_some());
         let part_events = config.rebuild_part_events;
+        let mender = source.clone().map(|source| PlayerMender::<InventoryProjector, _>::new(layout.clone(), source, InventoryTables));
         let conducted = Conducted { layout: layout.clone(), source, part_events, instance: instance.clone() };
         let conductor = Conductor::<InventoryProjector, _>::new(conducted, &generations, InventoryTables)?;
         let (operators, operated) = (start_operators(&config, &platform)?, (instance, has_source));
         let served = (handlers::DOMAIN, operators);
         let operations = Operations::new::<InventoryProjector, _>(served, layout.clone(), operated, &generations, platform.clock.clone())?;
-        let operations = Arc::new(operations);
+        let operations = Arc::new(match mender {
+            Some(mender) => operations.with_players(mender),
+            None => operations,
+        });
         let parked = Parked::new(Arc::clone(&operations), &generations, InventoryTables);
 
         let pool = layout.control()?;

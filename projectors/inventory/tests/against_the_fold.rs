@@ -88,12 +88,13 @@ async fn where_the_live_generation_is_wrong_the_right_one_differs_from_it_equals
     assert!(ghost.against() == VerificationAgainst::Fold && ghost.fold_row.is_empty() && ghost.live_row.is_empty(), "{ghost:?}");
     assert_eq!(of_first.0.live_buckets_different, 0);
 
+    eventually(LIMIT, "all is in", async || stage.projection().await.generations.iter().all(|one| one.lag_events == 0)).await;
     stage.ops.switch_generation(said(switch(2))).await.expect("it is switched to without force");
     eventually(LIMIT, "reads are answered from generation 2", async || stage.read_generation().await == 2).await;
     // It was right beside any live generation, so the way back to 1, which was found different, is refused as a switch.
     let refused = stage.ops.switch_generation(said(switch(1))).await.expect_err("it differs from the fold");
     assert_eq!(reason(&refused), "GENERATION_UNVERIFIED");
-    eventually(LIMIT, "no session is left", async || stage.temporary_tables().await == 0).await;
+    eventually(LIMIT, "no session is left", async || stage.comparing_sessions().await == 0).await;
     stage.stop().await;
 }
 
@@ -145,10 +146,11 @@ async fn a_generation_that_is_dropped_while_it_is_compared_leaves_no_trace_and_h
     let asked =
         VerifyGenerationRequest { name: generation_name(2), reason: "a test".to_owned(), against: VerificationAgainst::Fold.into() };
     stage.ops.verify_generation(said(asked)).await.expect("it begins");
-    eventually(LIMIT, "the fold is begun", async || stage.temporary_tables().await > 0).await;
+    eventually(LIMIT, "it waits for the events", async || stage.waits_for_lock().await).await;
+    assert!(stage.comparing_sessions().await > 0);
     let dropped = DropGenerationRequest { name: generation_name(2), reason: "a test".to_owned() };
     stage.ops.drop_generation(said(dropped)).await.expect("it is dropped");
-    eventually(LIMIT, "nothing is left of it", async || stage.traces(2).await == 0 && stage.temporary_tables().await == 0).await;
+    eventually(LIMIT, "nothing is left of it", async || stage.traces(2).await == 0 && stage.comparing_sessions().await == 0).await;
     lock.commit().await;
     stage.stop().await;
 }

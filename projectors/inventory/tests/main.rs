@@ -13,6 +13,8 @@ mod golden;
 #[cfg(test)]
 mod notifier;
 #[cfg(test)]
+mod players;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod queries;

@@ -289,15 +289,26 @@ impl Stage {
         Open(client)
     }
 
-    /// Temporary tables in the read model's database.
-    pub(crate) async fn temporary_tables(&self) -> i64 {
-        let sql = "SELECT count(*) FROM pg_class WHERE relpersistence = 't'";
+    /// Sessions of comparisons with the fold, which have what such a comparison makes.
+    pub(crate) async fn comparing_sessions(&self) -> i64 {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%-verifier'";
         self.superuser(&self.servers.view).await.query_one(sql, &[]).await.expect("a row").get(0)
     }
 
+    /// Whether anybody waits for a lock in the event store.
+    pub(crate) async fn waits_for_lock(&self) -> bool {
+        let sql = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        self.superuser(&self.servers.store).await.query_one(sql, &[]).await.expect("a row").get(0)
+    }
+
     pub(crate) async fn audit(&mut self) -> Vec<ProjectionAuditEntry> {
+        self.twin_audit().await
+    }
+
+    /// The audit, newest first.
+    pub(crate) async fn twin_audit(&self) -> Vec<ProjectionAuditEntry> {
         let asked = ListProjectionAuditEntriesRequest { parent: PROJECTION.to_owned(), ..ListProjectionAuditEntriesRequest::default() };
-        self.ops.list_projection_audit_entries(said(asked)).await.expect("entries").into_inner().audit_entries
+        self.ops.clone().list_projection_audit_entries(said(asked)).await.expect("entries").into_inner().audit_entries
     }
 
     /// The generation that a read is answered from.

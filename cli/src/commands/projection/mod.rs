@@ -1,5 +1,6 @@
 //! `idempo projection`: where read models stand, building one anew beside the live one, comparing, switching, rolling back.
 
+mod player;
 pub(crate) mod projectors;
 mod shown;
 mod wait;
@@ -45,6 +46,12 @@ pub enum Command {
         /// Stays until it is ready, and shows how it gets on.
         #[arg(long)]
         wait: bool,
+        /// No new generation: the rows of this player alone are made anew, in the live one, while players go on.
+        #[arg(long, value_name = "ID", conflicts_with_all = ["from", "workers", "rps", "wait"])]
+        player: Option<String>,
+        /// Of a player: in this generation instead of the live one.
+        #[arg(long, value_name = "NUMBER", requires = "player")]
+        generation: Option<i32>,
     },
     /// Ends a rebuild that is not ready yet, without a trace.
     Cancel {
@@ -153,7 +160,7 @@ pub async fn run(command: Command, context: &Context, printer: &mut Printer<'_>)
             let (projector, found) = projectors.find(&projection).await?;
             shown::status(&projector.projection(&found.name).await?, partitions, printer)?;
         }
-        Command::Rebuild { projection, from, workers, rps, wait } => {
+        Command::Rebuild { projection, from, workers, rps, wait, player: None, .. } => {
             let (projector, found) = projectors.find(&projection).await?;
             let asked = ops::StartRebuildRequest {
                 name: found.name.clone(),
@@ -216,6 +223,10 @@ pub async fn run(command: Command, context: &Context, printer: &mut Printer<'_>)
 /// What needs no more than a request.
 async fn simple(command: Command, projectors: &Projectors<'_>, context: &Context, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
     match command {
+        Command::Rebuild { projection, player: Some(player), generation, .. } => {
+            let (projector, found) = projectors.find(&projection).await?;
+            player::rebuild(&projector, &found, (&player, generation), context, printer).await?;
+        }
         Command::Drop { projection, generation } => {
             let (projector, found) = projectors.find(&projection).await?;
             let (name, reason) = (chosen(&found, Some(generation), &[])?, context.reason()?);

@@ -7,6 +7,7 @@
 mod audit;
 mod messages;
 mod parked;
+mod players;
 mod reads;
 mod wishes;
 
@@ -26,6 +27,7 @@ use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status};
 
 use crate::generations::{Generation, Generations, Known, Layout};
+use crate::player::{Menders, PlayerMender, PlayerRows};
 use crate::postgres::Tables;
 use crate::projector::Projector;
 use crate::rebuild::Unusable;
@@ -50,6 +52,7 @@ pub struct Operations {
     ends: TopicEnds,
     heard_ends: Mutex<Option<(Instant, Vec<i64>)>>,
     bell: Arc<Notify>,
+    menders: Option<Arc<dyn Menders>>,
 }
 
 impl Operations {
@@ -70,7 +73,27 @@ impl Operations {
         let control = layout.control()?;
         let (heard_ends, bell) = (Mutex::new(None), generations.bell());
         let (projection, logic) = (P::NAME, P::LOGIC);
-        Ok(Self { domain, operators, projection, logic, layout, has_source, instance, control, clock, ends, heard_ends, bell })
+        Ok(Self {
+            domain,
+            operators,
+            projection,
+            logic,
+            layout,
+            has_source,
+            instance,
+            control,
+            clock,
+            ends,
+            heard_ends,
+            bell,
+            menders: None,
+        })
+    }
+
+    /// The same, with somebody who makes the rows of single players anew; that is refused without.
+    #[must_use]
+    pub fn with_players<P: Projector, T: PlayerRows<Writes = P::Writes>>(self, mender: PlayerMender<P, T>) -> Self {
+        Self { menders: Some(Arc::new(mender)), ..self }
     }
 
     fn resource(&self) -> String {
@@ -166,6 +189,7 @@ rpcs! {
     list_generations = list_all(ListGenerationsRequest) -> ListGenerationsResponse;
     get_generation = read_generation(GetGenerationRequest) -> GetGenerationResponse;
     start_rebuild = start(StartRebuildRequest) -> StartRebuildResponse;
+    rebuild_player = rebuild_one(RebuildPlayerRequest) -> RebuildPlayerResponse;
     cancel_rebuild = cancel(CancelRebuildRequest) -> CancelRebuildResponse;
     verify_generation = verify(VerifyGenerationRequest) -> VerifyGenerationResponse;
     get_verification = read_verification(GetVerificationRequest) -> GetVerificationResponse;

@@ -33,7 +33,7 @@ const HOLD_MAX: Duration = Duration::from_secs(3);
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What came of a wish: refused by the checks or by the database. The latter has noted it already.
-enum Refused {
+pub(super) enum Refused {
     ToNote(Status),
     Noted(Status),
 }
@@ -130,7 +130,7 @@ impl Operations {
     }
 
     /// What a mutation is for. What is not ours has no audit: what was tried is logged.
-    fn wished<V, M>(&self, action: &'static str, found: Result<V, Status>, request: &Request<M>) -> Result<V, Status> {
+    pub(super) fn wished<V, M>(&self, action: &'static str, found: Result<V, Status>, request: &Request<M>) -> Result<V, Status> {
         if found.is_err() {
             let caller = Caller::of(request.metadata());
             let caller = caller.as_ref().map_or("", Caller::as_str);
@@ -178,9 +178,12 @@ impl Operations {
 
     /// Whether this process can read the event store.
     fn check_source(&self) -> Result<(), Status> {
+        if self.has_source { Ok(()) } else { Err(self.no_source()) }
+    }
+
+    pub(super) fn no_source(&self) -> Status {
         let text = "this projection is not told where the event store is";
-        let refused = || self.refusal(Code::FailedPrecondition, "EVENT_STORE_NOT_CONFIGURED", text).into_status();
-        if self.has_source { Ok(()) } else { Err(refused()) }
+        self.refusal(Code::FailedPrecondition, "EVENT_STORE_NOT_CONFIGURED", text).into_status()
     }
 
     /// The first offset that the brokers still have, for each partition.
@@ -254,7 +257,7 @@ impl Operations {
     }
 
     /// Notes a refusal that is not noted yet; what was not refused is told to this process at once.
-    async fn concluded<V>(&self, attempt: &Attempt<'_>, outcome: Result<V, Refused>) -> Result<V, Status> {
+    pub(super) async fn concluded<V>(&self, attempt: &Attempt<'_>, outcome: Result<V, Refused>) -> Result<V, Status> {
         match outcome {
             Ok(answer) => {
                 self.bell.notify_one();
@@ -295,7 +298,7 @@ impl Operations {
         row.try_get(at).map_err(|error| Refused::Noted(self.failed_statement(error)))
     }
 
-    fn refusal(&self, code: Code, reason: &str, text: &str) -> StatusBuilder {
+    pub(super) fn refusal(&self, code: Code, reason: &str, text: &str) -> StatusBuilder {
         refusal(code, reason, self.domain, text)
     }
 

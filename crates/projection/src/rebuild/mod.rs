@@ -30,9 +30,9 @@
 //! A [`crate::Reactor`] can't be rebuilt: there is no function here that takes one.
 
 mod conduct;
-mod fold;
+pub(crate) mod fold;
 mod part;
-mod scan;
+pub(crate) mod scan;
 mod verify;
 
 use std::future::Future;

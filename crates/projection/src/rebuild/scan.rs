@@ -109,7 +109,7 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Scan<P, T> {
     }
 }
 
-pub(super) async fn copy_versions(transaction: &Transaction<'_>, generation: i32, ends: &[StreamEnd]) -> Result<(), idempo_pg::Error> {
+pub(crate) async fn copy_versions(transaction: &Transaction<'_>, generation: i32, ends: &[StreamEnd]) -> Result<(), idempo_pg::Error> {
     let mut rows = CopyRows::new(VERSION_COLUMNS, ends.len().saturating_mul(VERSION_BYTES));
     for StreamEnd { stream, version, event_id } in ends {
         rows.row();

@@ -17,7 +17,7 @@ pub enum Operation {
 use Operation::{Change, Read};
 
 /// Every operation, by its method's full name.
-const RULES: [(&str, Operation); 44] = [
+const RULES: [(&str, Operation); 45] = [
     ("idempo.ops.v1.RelayService/GetRelayStatus", Read),
     ("idempo.ops.v1.RelayService/ListQuarantinedRows", Read),
     ("idempo.ops.v1.RelayService/GetQuarantinedRow", Read),
@@ -32,6 +32,7 @@ const RULES: [(&str, Operation); 44] = [
     ("idempo.ops.v1.ProjectionService/ListGenerations", Read),
     ("idempo.ops.v1.ProjectionService/GetGeneration", Read),
     ("idempo.ops.v1.ProjectionService/StartRebuild", Change("rebuild")),
+    ("idempo.ops.v1.ProjectionService/RebuildPlayer", Change("rebuild_player")),
     ("idempo.ops.v1.ProjectionService/CancelRebuild", Change("cancel")),
     ("idempo.ops.v1.ProjectionService/VerifyGeneration", Change("verify")),
     ("idempo.ops.v1.ProjectionService/GetVerification", Read),

@@ -1,0 +1,1 @@
+SELECT t.thing FROM things_of_player($1, $2) AS t
