@@ -302,7 +302,8 @@ mod tests {
     #[test]
     fn an_envelope_is_decoded_by_the_descriptor_set() {
         let data = Some(Data::FundsSent(FundsSent { amount: 7, ..FundsSent::default() }));
-        let envelope = EventEnvelope { event_id: vec![1; 16].into(), data, ..EventEnvelope::default() };
+        let (event_id, stream_id) = (vec![1; 16].into(), vec![2; 16].into());
+        let envelope = EventEnvelope { event_id, stream_id, data, ..EventEnvelope::default() };
         let decoded = decode(&envelope.encode_to_vec());
         assert_eq!((decoded.kind.as_deref(), decoded.data["amount"].as_i64(), decoded.reason), (Some("funds_sent"), Some(7), None));
     }

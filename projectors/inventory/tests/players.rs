@@ -5,6 +5,8 @@ use idempo_ids::PlayerId;
 use idempo_inventory_projector::{Rows, fold, read_rows};
 use idempo_pg::Pool;
 use idempo_proto::event::v1::EventEnvelope;
+use idempo_proto::event::v1::event_envelope::Data;
+use idempo_proto::event::v1::item_portion::What;
 use idempo_proto::ops::v1::{RebuildPlayerRequest, RebuildPlayerResponse, VerificationAgainst, VerificationState};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -146,6 +148,37 @@ async fn a_player_is_rebuilt_while_that_very_player_goes_on() {
     assert_eq!(rows(&stage).await, fold(&world.events()).expect("it folds"));
     let (found, _) = stage.compared(1, VerificationAgainst::Fold).await;
     assert_eq!(found.state(), VerificationState::Equal, "{found:?}");
+    stage.stop().await;
+}
+
+/// Whether player 1 uses some arrows up by this event.
+fn uses_arrows(envelope: &EventEnvelope) -> bool {
+    let what = match &envelope.data {
+        Some(Data::ItemConsumed(consumed)) => consumed.portion.as_ref().and_then(|portion| portion.what.as_ref()),
+        _ => None,
+    };
+    envelope.stream_id == stream(1).uuid().as_bytes().as_slice() && matches!(what, Some(What::Quantity(_)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_damaged_row_has_parked_a_key_the_player_is_rebuilt_and_the_key_replayed() {
+    let world = large_sample();
+    let at = world.envelopes.iter().rposition(uses_arrows).expect("arrows are used");
+    let stage = with_all_in(&world.envelopes[..at]).await;
+    stage.damage(&format!("UPDATE inventory_g1.stacks SET quantity = 0, reserved = 0 WHERE player_id = '{}'", player(1))).await;
+    stage.append(&world.envelopes[at..], "7").await;
+    stage.publish(std::slice::from_ref(&world.envelopes[at])).await;
+    eventually(LIMIT, "there are no arrows to use", async || stage.letters().await.len() == 1).await;
+    stage.publish(&world.envelopes[at + 1..]).await;
+    eventually(LIMIT, "the rest is parked", async || stage.lag().await == 0).await;
+
+    // As of the events before the dead letter: what is parked is not in it.
+    assert_eq!(counts(&rebuilt(&stage, player(1), false).await), [0, 1, 0]);
+    assert_eq!(stage.letters().await.len(), 1);
+    let names: Vec<String> = stage.letters().await.into_iter().map(|letter| letter.name).collect();
+    stage.replay(&names, false).await;
+    eventually(LIMIT, "nothing is parked", async || stage.letters().await.is_empty()).await;
+    assert_eq!(rows(&stage).await, fold(&world.events()).expect("it folds"));
     stage.stop().await;
 }
 

@@ -34,6 +34,7 @@ async fn the_projectors_role_can_neither_delete_nor_rewrite_history() {
         "TRUNCATE stacks",
         "UPDATE item_events SET hop = 1",
         "DELETE FROM checkpoint",
+        "DELETE FROM stacks",
         "UPDATE generation SET state = 'live'",
         "UPDATE projection SET live_generation = 2",
         "SELECT projection.create_tables(2)",
@@ -53,9 +54,12 @@ async fn a_rebuilder_reads_events_and_nothing_else() {
     let database = testing::database("inventory_db").await;
     let pool = idempo_pg::Pool::open(&database.config("idempo_rebuilder")).expect("a pool");
     let client = pool.get().await.expect("the database answers");
-    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/projection/src/rebuild/sql")).expect("a folder") {
-        let sql = std::fs::read_to_string(file.expect("a file").path()).expect("it can be read");
-        client.prepare(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    for folder in ["rebuild", "player"] {
+        let folder = format!("{}/../../crates/projection/src/{folder}/sql", env!("CARGO_MANIFEST_DIR"));
+        for file in std::fs::read_dir(folder).expect("a folder") {
+            let sql = std::fs::read_to_string(file.expect("a file").path()).expect("it can be read");
+            client.prepare(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        }
     }
     for sql in ["SELECT FROM es.command_dedup", "SELECT FROM outbox.r0", "SELECT FROM inventory.reservations"] {
         let refused = client.batch_execute(sql).await.map_err(idempo_pg::classify);
