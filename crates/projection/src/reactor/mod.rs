@@ -105,7 +105,7 @@ impl EffectId {
 pub enum AfterFailure {
     /// They are performed.
     GoOn,
-    /// They wait until people have settled the one that failed ([`EffectLog::settle`]), or are too old.
+    /// They wait until people have settled the one that failed ([`EffectLog::settle`]). Those that are too old by then are dropped.
     Wait,
 }
 

@@ -130,6 +130,17 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_while_an_effect_of_its_key_is_under_way_waits_for_it() {
+        let mut queue = Queue::default();
+        queue.push(effect(1, 0));
+        assert_eq!(offset(queue.begin()), Some(0));
+        queue.push(effect(1, 1));
+        assert_eq!(offset(queue.begin()), None);
+        queue.finished(effect(1, 0).id, Uuid::from_u128(1));
+        assert_eq!((offset(queue.begin()), offset(queue.begin())), (Some(1), None));
+    }
+
+    #[test]
     fn of_a_blocked_key_nothing_is_taken_until_it_is_free() {
         let mut queue = Queue::default();
         queue.push(effect(1, 0));
