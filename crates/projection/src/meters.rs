@@ -1,5 +1,7 @@
 //! The metrics of a projection, labelled with its name and generation.
 
+pub(crate) mod generations;
+
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};

@@ -196,6 +196,11 @@ impl Progress {
         })
     }
 
+    /// How many records of all partitions are in the read model, or were before the first that the topic has: it rises with every commit.
+    pub(crate) fn position(&self) -> i64 {
+        self.lock().partitions.values().fold(0, |sum, partition| sum.saturating_add(partition.next_offset))
+    }
+
     /// What this process does with each partition.
     #[must_use]
     pub fn states(&self) -> Vec<(i32, PartitionState)> {

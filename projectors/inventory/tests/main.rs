@@ -11,6 +11,8 @@ mod generations;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod notifier;
 #[cfg(test)]
 mod players;

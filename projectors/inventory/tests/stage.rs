@@ -289,6 +289,11 @@ impl Stage {
         Open(client)
     }
 
+    /// The names of the databases: the read model's, and the event store's.
+    pub(crate) fn databases(&self) -> (&str, &str) {
+        (self.servers.view.name(), self.servers.store.name())
+    }
+
     /// Sessions of comparisons with the fold, which have what such a comparison makes.
     pub(crate) async fn comparing_sessions(&self) -> i64 {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%-verifier'";

@@ -176,6 +176,15 @@ impl Known {
         }))
     }
 
+    /// How many events a rebuild has read that is reading the event store; `None` where none is.
+    pub(crate) async fn events_read(&self, pool: &Pool, projection: &str) -> Result<Option<i64>, Error> {
+        let is_scanning = |generation: &&Generation| generation.rebuild.as_ref().is_some_and(|rebuild| rebuild.phase == Phase::Scanning);
+        let Some(generation) = self.generations.iter().find(is_scanning) else { return Ok(None) };
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(include_str!("../sql/events_read.sql")).await?;
+        Ok(Some(client.query_one(&statement, &[&projection, &generation.number]).await?.try_get(0)?))
+    }
+
     /// The generation with this number.
     pub(crate) fn generation(&self, number: i32) -> Option<&Generation> {
         self.generations.iter().find(|generation| generation.number == number)
@@ -284,9 +293,9 @@ fn verification(row: &Row, verdict: &str) -> Result<Verification, tokio_postgres
         rows: row.try_get("rows")?,
         buckets: row.try_get("compared_buckets")?,
         buckets_different: row.try_get("buckets_different")?,
+        live_buckets_different: row.try_get("live_buckets_different")?,
         started_at: row.try_get("verification_started_at")?,
         ended_at: row.try_get("ended_at")?,
         failure: row.try_get("verification_failure")?,
     })
 }
-        live_buckets_different: row.try_get("live_buckets_different")?,

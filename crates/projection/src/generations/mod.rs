@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use known::{Generation, Known, Phase, Source, State};
 
 use crate::gate::Gate;
+use crate::meters::generations::GenerationMeters;
 use crate::patience::chain;
 use crate::postgres::{PostgresStore, Scope, Tables};
 use crate::progress::Progress;
@@ -172,9 +173,14 @@ impl<T: Tables + Clone> Generations<T> {
     pub async fn run<P: Projector<Writes = T::Writes>>(&self, cancel: CancellationToken) -> Result<(), Error> {
         let mut followed = BTreeMap::new();
         let mut tasks = JoinSet::new();
+        let mut meters = GenerationMeters::new(P::NAME);
         while !cancel.is_cancelled() {
             match Known::read(&self.control, P::NAME).await {
-                Ok(Some(known)) => self.follow::<P>(&known, &mut followed, &mut tasks).await?,
+                Ok(Some(known)) => {
+                    let read = known.events_read(&self.control, P::NAME).await.unwrap_or_default();
+                    meters.show(&known, read, self.clock.now().as_millisecond());
+                    self.follow::<P>(&known, &mut followed, &mut tasks).await?;
+                }
                 Ok(None) => tracing::error!(projection = P::NAME, "the database has no such projection"),
                 Err(error) => tracing::debug!(error = chain(&error), "the read model does not say which generations there are"),
             }

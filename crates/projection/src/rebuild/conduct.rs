@@ -13,7 +13,7 @@ use futures_util::TryStreamExt as _;
 use idempo_ids::Uuid;
 use idempo_kafka::TopicEnds;
 use idempo_pg::Pool;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tokio_postgres::Row;
@@ -21,11 +21,13 @@ use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
 use super::Rebuildable;
+use super::background::Background;
+use super::live_first::LiveFirst;
 use super::part::{Cut, Part};
 use super::scan::{Failure, Scan};
 use crate::gate::Pace;
 use crate::generations::known::Against;
-use crate::generations::{Generation, Generations, Known, Layout, Phase, Source, State};
+use crate::generations::{Generation, Generations, Known, Layout, Live, Phase, Source, State};
 use crate::patience::chain;
 use crate::projector::Projector;
 
@@ -64,6 +66,8 @@ pub struct Conductor<P: Projector, T> {
     pub(super) control: Pool,
     pub(super) ends: TopicEnds,
     pub(super) tables: T,
+    live: watch::Receiver<Live<T>>,
+    background: Background,
     bell: Arc<Notify>,
     projector: PhantomData<fn() -> P>,
 }
@@ -84,7 +88,8 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
         let options = &conducted.layout.options;
         let ends = TopicEnds::new(&options.kafka, &options.topic, options.partitions)?;
         let control = conducted.layout.control()?;
-        Ok(Self { conducted, control, ends, tables, bell: generations.bell(), projector: PhantomData })
+        let (live, bell) = (generations.live(), generations.bell());
+        Ok(Self { conducted, control, ends, tables, live, background: Background::default(), bell, projector: PhantomData })
     }
 
     /// Works until `cancel` is cancelled. What is away is waited for.
@@ -222,7 +227,8 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
         let (source, tables) = (self.source()?.clone(), self.tables.clone());
         let scan = Arc::new(Scan::<P, T> { source, target, tables, generation, projector: PhantomData });
         let workers = usize::try_from(workers.clamp(1, WORKERS_MAX)).unwrap_or(1);
-        let pace = Pace::new(events_per_second);
+        let threads = self.background.handle().map_err(|error| Failure::Away(error.to_string()))?;
+        let (pace, mut live_first) = (Pace::new(events_per_second), LiveFirst::new(self.live.clone()));
         // Dropped, it ends its tasks.
         let mut running = JoinSet::new();
         loop {
@@ -230,7 +236,8 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
                 && let Some((number, part)) = missing.pop_front()
             {
                 pace.ready().await;
-                running.spawn(Arc::clone(&scan).part(number, part));
+                live_first.wait().await;
+                running.spawn_on(Arc::clone(&scan).part(number, part), &threads);
             }
             match running.join_next().await {
                 None => break,

@@ -50,6 +50,13 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
+/// Whether a part was brought in by this, or was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Now,
+    Before,
+}
+
 /// What all parts of a rebuild have in common.
 pub(crate) struct Scan<P, T> {
     /// The event store's database, as a role that reads it.
@@ -67,7 +74,9 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Scan<P, T> {
         let fold = self.read(part).await?;
         fail::fail_point!(crate::failpoint::REBUILD_FOLDED);
         let events = usize::try_from(fold.events).unwrap_or(0);
-        self.write(number, fold).await?;
+        if self.write(number, fold).await? == Written::Now {
+            crate::meters::generations::rebuilt(P::NAME, i64::try_from(events).unwrap_or(i64::MAX));
+        }
         fail::fail_point!(crate::failpoint::REBUILD_COMMITTED);
         Ok(events)
     }
@@ -88,7 +97,7 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Scan<P, T> {
         Ok(fold)
     }
 
-    async fn write(&self, number: i32, fold: Fold<P>) -> Result<(), Failure> {
+    async fn write(&self, number: i32, fold: Fold<P>) -> Result<Written, Failure> {
         let mut client = self.target.get().await?;
         let transaction = client.transaction().await?;
         transaction.batch_execute(include_str!("../sql/begin_batch.sql")).await?;
@@ -99,13 +108,13 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Scan<P, T> {
         let statement = transaction.prepare_cached(include_str!("../sql/enter_bucket.sql")).await?;
         if transaction.execute(&statement, &[&P::NAME, &self.generation, &number, &fold.events]).await? == 0 {
             // Somebody else was first, or the answer to our own commit was lost. Dropped, the transaction is rolled back.
-            return Ok(());
+            return Ok(Written::Before);
         }
         copy_versions(&transaction, self.generation, &fold.ends).await?;
         self.tables.copy(&transaction, &fold.writes).await?;
         fail::fail_point!(crate::failpoint::REBUILD_BEFORE_COMMIT);
         transaction.commit().await?;
-        Ok(())
+        Ok(Written::Now)
     }
 }
 
