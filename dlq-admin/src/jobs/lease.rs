@@ -44,6 +44,8 @@ impl Members {
 /// What is to be done next.
 pub(super) enum Next {
     Members(Members),
+    /// Nothing but what is under way.
+    Nothing,
     Ended,
     Lost,
 }
@@ -111,13 +113,19 @@ impl Leases {
         Ok(client.query_one(&statement, &[&job.id, &job.epoch, &lease_ms]).await?.try_get(0)?)
     }
 
-    /// The next members to ask about: they stand as sent from then on.
-    pub(super) async fn next(&self, job: &Job, most: i64) -> Result<Next, idempo_pg::Error> {
+    /// The next members to ask about: they stand as sent from then on. Where others are under way, those behind the last one of these.
+    pub(super) async fn next(&self, job: &Job, most: i64, beyond: Option<i64>) -> Result<Next, idempo_pg::Error> {
         let client = self.pool.get().await?;
-        let statement = client.prepare_cached(include_str!("../sql/next_members.sql")).await?;
-        let row = client.query_one(&statement, &[&job.id, &job.epoch, &most, &self.instance]).await?;
+        let row = if let Some(beyond) = beyond {
+            let statement = client.prepare_cached(include_str!("../sql/further_members.sql")).await?;
+            client.query_one(&statement, &[&job.id, &job.epoch, &most, &beyond]).await?
+        } else {
+            let statement = client.prepare_cached(include_str!("../sql/next_members.sql")).await?;
+            client.query_one(&statement, &[&job.id, &job.epoch, &most, &self.instance]).await?
+        };
         match row.try_get::<_, String>("outcome")?.as_str() {
             "members" => {}
+            "none" => return Ok(Next::Nothing),
             "ended" | "paused" => return Ok(Next::Ended),
             _ => return Ok(Next::Lost),
         }

@@ -1,7 +1,8 @@
 //! Working on jobs: members go to their consumers, and what has become of each is written down.
 //!
 //! A worker holds a job by a lease in the database (`ops.take_job`). Its round: mark some members as sent (`ops.next_members`), ask their consumer,
-//! write its answer (`ops.settle_members`). Why a job ends right, whatever dies in between, and however many processes there are:
+//! write its answer (`ops.settle_members`). Some rounds are under way at once, each with members of its own: those behind the last ones that were
+//! sent (`ops.further_members`). What a round leaves unsettled is asked about again when none is under way. Why a job ends right, whatever dies in between, and however many processes there are:
 //! * **Two workers on one job.** Every statement of a worker names the epoch of its lease and locks the job's row first; taking the job raises the epoch.
 //!   One that was overtaken (frozen, cut off) writes nothing any more. It may still ask a consumer. That is harmless: the consumer decides about a
 //!   dead letter in one transaction of its own, and whoever asks later hears how it ended.
@@ -19,7 +20,10 @@
 //!   answer here. Both raise the replay count to the same number, so it has changed once.
 //! * **Cancelled**: what was not sent is not; what was sent is asked about until its consumer has said what became of it.
 //!
-//! Ordinals follow topic, partition and offset, so heads of one key, which come to be one after another, are not sent before those in front of them.
+//! * **Two dead letters of one key under way at once.** A key has one dead letter at its consumer at any moment; another one that a job has of it is gone
+//!   there, before and after. What is behind the one is drained with it, in order.
+//!
+//! Ordinals follow topic, partition and offset, so that what is asked for together is drained together.
 
 mod ask;
 mod lease;
@@ -28,6 +32,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder, Retryable as _};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use idempo_errors::Classified as _;
 use idempo_pg::Pool;
 use tokio::sync::Notify;
@@ -37,10 +43,12 @@ use tokio_util::sync::CancellationToken;
 use crate::consumers::Consumers;
 use crate::intake::chain;
 use ask::Answers;
-use lease::{Job, Leases, Next};
+use lease::{Job, Leases, Members, Next};
 
 /// The most members that a consumer is asked about at once.
 const CHUNK_MEMBERS_MAX: i64 = 1_000;
+/// How often consumers are asked at once: while one drains, the next wishes are noted and the last answers are written.
+const ROUNDS_AT_ONCE_MAX: usize = 4;
 /// With a limit of members a second, so many times a second some are sent.
 const CHUNKS_PER_SECOND: i32 = 5;
 /// How often it is looked whether there is a job that nobody works on.
@@ -109,7 +117,7 @@ impl Workers {
         }
     }
 
-    /// One round after another, until there is nothing to do any more.
+    /// One round after another, some at once, until there is nothing to do any more.
     async fn rounds(&self, job: &Job, cancel: &CancellationToken) -> Left {
         let delays = ExponentialBuilder::new()
             .with_min_delay(HINDERED_DELAY_MIN)
@@ -118,35 +126,48 @@ impl Workers {
             .without_max_times();
         let mut backoff = delays.build();
         let mut pace = Pace::new(job.rate);
+        // Left in the middle, members stand as sent, and are asked about again.
+        let mut asked = FuturesUnordered::new();
+        let mut beyond = Beyond::Start;
         loop {
-            if cancel.run_until_cancelled(sleep_until(pace.ready_at)).await.is_none() {
-                return Left::Stopped;
-            }
-            // Left in the middle, members stand as sent, and are asked about again.
-            let Some(round) = cancel.run_until_cancelled(self.round(job, &mut pace)).await else { return Left::Stopped };
-            match round {
-                Ok(Round::Ended) => return Left::Ended,
-                Ok(Round::Lost) => return Left::Lost,
-                Ok(Round::Settled) => backoff = delays.build(),
-                Ok(Round::Hindered) => pause(&mut backoff, cancel).await,
-                Err(error) => {
-                    tracing::warn!(job = job.id, error = chain(&error), "a job waits for the database");
+            if asked.is_empty() {
+                if let Beyond::Stop(Stop::Hindered) = beyond {
                     pause(&mut backoff, cancel).await;
+                }
+                beyond = Beyond::Start;
+            }
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Left::Stopped,
+                Some(round) = asked.next() => match round {
+                    Ok(Round::Lost) => return Left::Lost,
+                    Ok(Round::Settled) => backoff = delays.build(),
+                    Ok(Round::Partly) => (backoff, beyond) = (delays.build(), Beyond::Stop(Stop::Unsettled)),
+                    Ok(Round::Hindered) => beyond = Beyond::Stop(Stop::Hindered),
+                    Err(error) => beyond = waits_for_database(job, &error),
+                },
+                () = sleep_until(pace.ready_at), if asked.len() < ROUNDS_AT_ONCE_MAX && beyond.goes_on() => {
+                    match self.leases.next(job, pace.chunk, beyond.ordinal()).await {
+                        Ok(Next::Members(members)) => {
+                            pace.took(members.fresh());
+                            beyond = members.ordinals.last().map_or(Beyond::Stop(Stop::Unsettled), |last| Beyond::Ordinal(*last));
+                            asked.push(self.round(job, members));
+                        }
+                        Ok(Next::Nothing) => beyond = Beyond::Stop(Stop::Unsettled),
+                        Ok(Next::Lost) => return Left::Lost,
+                        Ok(Next::Ended) => {
+                            fail::fail_point!(crate::failpoint::DLQ_JOB_ENDED);
+                            return Left::Ended;
+                        }
+                        Err(error) => beyond = waits_for_database(job, &error),
+                    }
                 }
             }
         }
     }
 
-    async fn round(&self, job: &Job, pace: &mut Pace) -> Result<Round, idempo_pg::Error> {
-        let members = match self.leases.next(job, pace.chunk).await? {
-            Next::Members(members) => members,
-            Next::Ended => {
-                fail::fail_point!(crate::failpoint::DLQ_JOB_ENDED);
-                return Ok(Round::Ended);
-            }
-            Next::Lost => return Ok(Round::Lost),
-        };
-        pace.took(members.fresh());
+    /// Asks about some members, and writes down what has become of them.
+    async fn round(&self, job: &Job, members: Members) -> Result<Round, idempo_pg::Error> {
         fail::fail_point!(crate::failpoint::DLQ_BEFORE_ASK);
         let answers = ask::ask(self.consumers.of(&members.consumer_group), job, &members).await;
         fail::fail_point!(crate::failpoint::DLQ_ANSWERED);
@@ -158,15 +179,56 @@ impl Workers {
         }
         fail::fail_point!(crate::failpoint::DLQ_SETTLED);
         answers.count();
-        Ok(if answers.is_empty() { Round::Hindered } else { Round::Settled })
+        Ok(match (answers.is_empty(), answers.hindrance.is_empty()) {
+            (_, true) => Round::Settled,
+            (false, false) => Round::Partly,
+            (true, false) => Round::Hindered,
+        })
+    }
+}
+
+fn waits_for_database(job: &Job, error: &idempo_pg::Error) -> Beyond {
+    tracing::warn!(job = job.id, error = chain(error), "a job waits for the database");
+    Beyond::Stop(Stop::Hindered)
+}
+
+/// Which members come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beyond {
+    /// Those that stand as sent, then the first ones that do not: nothing is under way.
+    Start,
+    /// Those behind this one, the last that was sent.
+    Ordinal(i64),
+    /// None until nothing is under way any more.
+    Stop(Stop),
+}
+
+/// Why nothing more is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// There may be nothing more; or something is to be asked about again.
+    Unsettled,
+    /// What the job needs is away.
+    Hindered,
+}
+
+impl Beyond {
+    const fn goes_on(self) -> bool {
+        matches!(self, Self::Start | Self::Ordinal(_))
+    }
+
+    const fn ordinal(self) -> Option<i64> {
+        if let Self::Ordinal(ordinal) = self { Some(ordinal) } else { None }
     }
 }
 
 /// What came of a round.
 enum Round {
+    /// All of it.
     Settled,
+    /// Some of it.
+    Partly,
     Hindered,
-    Ended,
     Lost,
 }
 

@@ -30,7 +30,7 @@ const NAMES_NOTED_MAX: usize = 10;
 /// The longest wait that can be asked for, in milliseconds.
 const WAIT_MS_MAX: i64 = 10_000;
 /// How long to wait before what came of wishes is looked at again, at first and at most.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(50));
 
 /// A request to replay or discard.
 struct Wish<'a> {
@@ -39,6 +39,9 @@ struct Wish<'a> {
     force: bool,
     wait_ms: i32,
 }
+
+/// A dead letter of which nothing has come yet: its place in the answer, where it is, and whether it was gone when it was wished for.
+type Waiting = (usize, Place, bool);
 
 /// What a wish came to for one dead letter before anything is drained.
 enum Standing {
@@ -144,17 +147,23 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
         wished.await.map_err(|error| self.operations.failed_statement(error))
     }
 
-    /// Waits until all is drained that was wished, or the time is over.
+    /// Waits until all is drained that was wished, or the time is over. While nothing has come of the last wish of any partition, which is drained last,
+    /// the others are not looked at: with many wishes under way the looks would cost more than what they wait for.
     async fn await_outcomes(
         &self,
-        mut waiting: BTreeMap<i32, Vec<(usize, Place, bool)>>,
+        mut waiting: BTreeMap<i32, Vec<Waiting>>,
         wait: Duration,
         outcomes: &mut [Outcome],
     ) -> Result<(), Status> {
         let deadline = Instant::now() + wait;
         let mut look_again = LOOK_AGAIN.0;
         loop {
+            let is_last = Instant::now() >= deadline;
             for (generation, left) in &mut waiting {
+                let probes = last_of_each_partition(left);
+                if !is_last && probes.len() < left.len() && self.outcomes_of(*generation, &probes).await?.iter().all(Option::is_none) {
+                    continue;
+                }
                 let found = self.outcomes_of(*generation, left).await?;
                 let mut found = found.into_iter();
                 left.retain(|(at, ..)| match found.next().flatten() {
@@ -166,25 +175,26 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
                 });
             }
             waiting.retain(|_, left| !left.is_empty());
-            let now = Instant::now();
-            if waiting.is_empty() || now >= deadline {
+            if waiting.is_empty() || is_last {
                 return Ok(());
             }
-            sleep(look_again.min(deadline - now)).await;
+            sleep(look_again.min(deadline.saturating_duration_since(Instant::now()))).await;
             look_again = (look_again * 2).min(LOOK_AGAIN.1);
         }
     }
 
     /// What came of each of these; `None` for those of which nothing has come.
-    async fn outcomes_of(&self, generation: i32, wished: &[(usize, Place, bool)]) -> Result<Vec<Option<Outcome>>, Status> {
+    async fn outcomes_of(&self, generation: i32, wished: &[Waiting]) -> Result<Vec<Option<Outcome>>, Status> {
         let (projection, topic) = (self.operations.projection, self.topic());
         let partitions: Vec<i32> = wished.iter().map(|(_, place, _)| place.partition).collect();
         let offsets: Vec<i64> = wished.iter().map(|(_, place, _)| place.offset).collect();
-        let client = self.operations.client().await?;
+        let mut client = self.operations.client().await?;
         let read = async {
-            let statement = client.prepare_cached(include_str!("../../sql/letter_outcomes.sql")).await?;
-            let rows = client.query(&statement, &[&projection, &generation, &topic, &partitions, &offsets]).await?;
-            let outcome = |(row, (_, place, was_gone)): (&Row, &(usize, Place, bool))| self.outcome(row, *place, *was_gone);
+            let transaction = client.transaction().await?;
+            transaction.batch_execute(include_str!("../../sql/begin_lookup.sql")).await?;
+            let statement = transaction.prepare_cached(include_str!("../../sql/letter_outcomes.sql")).await?;
+            let rows = transaction.query(&statement, &[&projection, &generation, &topic, &partitions, &offsets]).await?;
+            let outcome = |(row, (_, place, was_gone)): (&Row, &Waiting)| self.outcome(row, *place, *was_gone);
             rows.iter().zip(wished).map(outcome).collect::<Result<Vec<_>, tokio_postgres::Error>>()
         };
         read.await.map_err(|error| self.operations.failed_statement(error))
@@ -224,6 +234,12 @@ fn standing(row: &Row) -> Result<Standing, tokio_postgres::Error> {
         "GONE" => Standing::Gone,
         _ => Standing::Settled(Outcome::Refused(ParkedLetterRefused { code: outcome, reason })),
     })
+}
+
+/// Of each partition, what was wished last.
+fn last_of_each_partition(left: &[Waiting]) -> Vec<Waiting> {
+    let last: BTreeMap<i32, Waiting> = left.iter().map(|waiting| (waiting.1.partition, *waiting)).collect();
+    last.into_values().collect()
 }
 
 fn of_other_consumer() -> Outcome {
