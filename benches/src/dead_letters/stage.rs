@@ -80,9 +80,8 @@ impl Stage {
         let (view_database, ops_database) = (testing::database("inventory_view_db").await, testing::database("ops_db").await);
         let (brokers, prefix) = (testing::kafka_brokers(), testing::topic_prefix());
         let topic = format!("{prefix}economy-events");
-        for name in [topic.clone(), dead_letter_topic(&topic)] {
-            topic::make(&brokers, &name, PARTITIONS).await?;
-        }
+        topic::make(&brokers, &topic, PARTITIONS).await?;
+        topic::make(&brokers, &dead_letter_topic(&topic), Config::default().dead_letter_partitions).await?;
         let records = records(letters)?;
         topic::write(&brokers, &topic, records.iter().map(|placed| &placed.record))?;
         let (view, ops) = (session(&view_database.superuser()).await?, session(&ops_database.superuser()).await?);
@@ -100,7 +99,6 @@ impl Stage {
             ("IDEMPO_CONSUMER__GROUP_ID", topic.clone()),
             ("IDEMPO_CONSUMER__TOPICS", format!("[\"{topic}\"]")),
             ("IDEMPO_PARTITIONS", PARTITIONS.to_string()),
-            ("IDEMPO_DEAD_LETTER_PARTITIONS", PARTITIONS.to_string()),
             kafka.clone(),
             json.clone(),
             open.clone(),

@@ -199,7 +199,7 @@ impl Stage {
         self.operations().verify_generation(said(asked)?).await?;
         let began = Instant::now();
         loop {
-            let asked = GetVerificationRequest { name: name_of(number), ..GetVerificationRequest::default() };
+            let asked = GetVerificationRequest { name: name_of(number) };
             let found = self.operations().get_verification(said(asked)?).await?.into_inner();
             let verification = found.verification.context("it tells of no comparison")?;
             match verification.state() {
