@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Rebuildable;
 use super::background::Background;
-use super::live_first::LiveFirst;
+use super::live_first::{LiveFirst, behind_at};
 use super::part::{Cut, Part};
 use super::scan::{Failure, Scan};
 use crate::gate::Pace;
@@ -228,7 +228,8 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
         let scan = Arc::new(Scan::<P, T> { source, target, tables, generation, projector: PhantomData });
         let workers = usize::try_from(workers.clamp(1, WORKERS_MAX)).unwrap_or(1);
         let threads = self.background.handle().map_err(|error| Failure::Away(error.to_string()))?;
-        let (pace, mut live_first) = (Pace::new(events_per_second), LiveFirst::new(self.live.clone()));
+        let live = self.live.clone();
+        let (pace, mut live_first) = (Pace::new(events_per_second), LiveFirst::new(move || behind_at(&live)));
         // Dropped, it ends its tasks.
         let mut running = JoinSet::new();
         loop {

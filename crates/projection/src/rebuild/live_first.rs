@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep};
 
 use crate::generations::Live;
 use crate::partition::BATCH_RECORDS_MAX;
-use crate::progress::Progress;
 
 /// How long a part is put off at most.
 const PUT_OFF_MAX: Duration = Duration::from_secs(2);
@@ -19,15 +18,16 @@ const PUT_OFF_MAX: Duration = Duration::from_secs(2);
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Puts the parts of a rebuild off while the live generation is catching up.
-pub(crate) struct LiveFirst<T> {
-    live: watch::Receiver<Live<T>>,
-    /// Where the live generation was when it was seen not to move.
+pub(crate) struct LiveFirst<F> {
+    /// Where the live generation stands, while it is behind.
+    behind_at: F,
+    /// Where it was when it was seen not to move.
     still_at: Option<i64>,
 }
 
-impl<T> LiveFirst<T> {
-    pub(crate) const fn new(live: watch::Receiver<Live<T>>) -> Self {
-        Self { live, still_at: None }
+impl<F: Fn() -> Option<i64>> LiveFirst<F> {
+    pub(crate) const fn new(behind_at: F) -> Self {
+        Self { behind_at, still_at: None }
     }
 
     /// Waits while the live generation is catching up, for [`PUT_OFF_MAX`] at most.
@@ -36,26 +36,60 @@ impl<T> LiveFirst<T> {
     /// Safe.
     pub(crate) async fn wait(&mut self) {
         let deadline = Instant::now() + PUT_OFF_MAX;
-        let mut stood = self.behind_at();
+        let mut stood = (self.behind_at)();
         while let Some(position) = stood.filter(|position| self.still_at != Some(*position))
             && Instant::now() < deadline
         {
             sleep(LOOK_INTERVAL).await;
-            stood = self.behind_at();
+            stood = (self.behind_at)();
             self.still_at = stood.filter(|stands| *stands == position);
-        }
-    }
-
-    /// Where the live generation stands that is behind.
-    fn behind_at(&self) -> Option<i64> {
-        match &*self.live.borrow() {
-            Live::Reading(reading) => behind_at(&reading.progress),
-            Live::Unknown | Live::OtherLogic { .. } => None,
         }
     }
 }
 
-fn behind_at(progress: &Progress) -> Option<i64> {
+/// Where the live generation stands, while it has more before it than a batch.
+pub(crate) fn behind_at<T>(live: &watch::Receiver<Live<T>>) -> Option<i64> {
     let batch = i64::try_from(BATCH_RECORDS_MAX).unwrap_or(i64::MAX);
-    (progress.lag(None).events > batch).then(|| progress.position())
+    match &*live.borrow() {
+        Live::Reading(reading) => (reading.progress.lag(None).events > batch).then(|| reading.progress.position()),
+        Live::Unknown | Live::OtherLogic { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How long a part is put off.
+    async fn put_off<F: Fn() -> Option<i64>>(live_first: &mut LiveFirst<F>) -> Duration {
+        let began = Instant::now();
+        live_first.wait().await;
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_part_is_put_off_for_so_long_while_the_live_generation_catches_up_and_no_longer() {
+        let stands = Cell::new(0);
+        let moving = || {
+            stands.set(stands.get() + 1);
+            Some(stands.get())
+        };
+        let mut live_first = LiveFirst::new(moving);
+        assert_eq!(put_off(&mut live_first).await, PUT_OFF_MAX);
+        assert_eq!(put_off(&mut live_first).await, PUT_OFF_MAX);
+        assert_eq!(put_off(&mut LiveFirst::new(|| None)).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_live_generation_that_does_not_move_is_not_waited_for_until_it_does() {
+        let stands = Cell::new(7);
+        let mut live_first = LiveFirst::new(|| Some(stands.get()));
+        assert_eq!(put_off(&mut live_first).await, LOOK_INTERVAL);
+        assert_eq!(put_off(&mut live_first).await, Duration::ZERO);
+        stands.set(8);
+        assert_eq!(put_off(&mut live_first).await, LOOK_INTERVAL);
+        assert_eq!(put_off(&mut live_first).await, Duration::ZERO);
+    }
 }
