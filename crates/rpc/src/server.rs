@@ -29,8 +29,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// The largest HTTP/2 frame, in bytes: the protocol's own default.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
-/// How many calls that their client reset may wait on a connection: a client that only opens and resets is cut off.
-const PENDING_RESETS_MAX: usize = 64;
+/// How many calls that their client reset may wait on a connection before it is cut off, for each call that it may have open. A client whose
+/// deadlines pass while this process gets no core gives up all its calls, and those that it sends again, some times over; one that only opens
+/// and resets gets further than that in no time.
+const PENDING_RESETS_PER_STREAM: usize = 4;
 /// How many calls we reset for a client's errors before its connection ends.
 const ERROR_RESETS_MAX: usize = 64;
 /// How long connections get to end after they are cut.
@@ -204,6 +206,8 @@ fn routes(config: &ServerConfig, service: Service, reporter: &HealthReporter) ->
 /// connections that stay open after their age is their [`connection::Lifetime`].
 /// `timeout` stays unset: it would answer CANCELLED.
 fn http2(config: &ServerConfig) -> Server {
+    let pending_resets_max =
+        usize::try_from(config.streams_per_connection_limit).unwrap_or(usize::MAX).saturating_mul(PENDING_RESETS_PER_STREAM);
     Server::builder()
         .accept_http1(false)
         .max_concurrent_streams(config.streams_per_connection_limit)
@@ -211,7 +215,7 @@ fn http2(config: &ServerConfig) -> Server {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES_MAX)
         .http2_max_header_list_size(config.max_header_list_bytes)
-        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_max_pending_accept_reset_streams(Some(pending_resets_max))
         .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
         .http2_keepalive_interval(Some(Duration::from_millis(config.keepalive_interval_ms)))
         .http2_keepalive_timeout(Some(Duration::from_millis(config.keepalive_timeout_ms)))
