@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, TimeoutType};
+use futures_util::future::try_join_all;
 use tokio::runtime::Handle;
 use tokio_postgres::NoTls;
 
@@ -73,6 +74,24 @@ impl Pool {
     /// As [`Pool::get`], and [`Error::Unknown`] when the connection is lost meanwhile.
     pub async fn check(&self) -> Result<(), Error> {
         self.get().await?.simple_query("").await.map_err(classify)?;
+        Ok(())
+    }
+
+    /// Opens all connections that the pool may have, and prepares these statements on each: so nobody waits for either who comes next.
+    ///
+    /// # Errors
+    /// As [`Pool::get`], and what the server says of a statement. What was opened stays open.
+    ///
+    /// # Cancel safety
+    /// Safe, as [`Pool::get`].
+    pub async fn warm(&self, statements: &[&str]) -> Result<(), Error> {
+        // Each is held until all are there, or the next would be given the same one.
+        let clients = try_join_all((0..self.max_connections()).map(|_| self.get())).await?;
+        for client in &clients {
+            for statement in statements {
+                client.prepare_cached(statement).await.map_err(classify)?;
+            }
+        }
         Ok(())
     }
 

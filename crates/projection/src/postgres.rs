@@ -23,6 +23,9 @@ pub trait Tables: Send + Sync + 'static {
     /// What a batch adds.
     type Writes: Default + Send + Sync + 'static;
 
+    /// The statements that readers run most: prepared on all connections of a generation before the first of them comes to it.
+    const READS: &'static [&'static str];
+
     /// Writes a batch's rows within its transaction. Rows that batches of two partitions share are locked in the order of their keys.
     ///
     /// # Errors

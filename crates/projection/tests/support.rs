@@ -88,6 +88,8 @@ pub(crate) struct TallyTables;
 impl Tables for TallyTables {
     type Writes = TallyWrites;
 
+    const READS: &'static [&'static str] = &[];
+
     async fn write(&self, transaction: &Transaction<'_>, writes: &TallyWrites) -> Result<(), idempo_pg::Error> {
         let players: Vec<Uuid> = writes.0.keys().copied().collect();
         let totals: Vec<i64> = writes.0.values().map(|(total, _)| *total).collect();

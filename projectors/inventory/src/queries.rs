@@ -53,6 +53,12 @@ pub(crate) struct HoldingFilter {
     pub(crate) kind: Option<i16>,
 }
 
+const LIST_ITEMS: &str = include_str!("sql/list_items.sql");
+const GET_ITEM: &str = include_str!("sql/get_item.sql");
+const LIST_ITEM_EVENTS: &str = include_str!("sql/list_item_events.sql");
+/// What the service's reads run.
+pub(crate) const READS: [&str; 3] = [LIST_ITEMS, GET_ITEM, LIST_ITEM_EVENTS];
+
 /// A player's holdings after `after`, at most `limit`: unique items by id, then stacks by type.
 ///
 /// # Errors
@@ -69,7 +75,7 @@ pub(crate) async fn list_items(
         Some(HoldingKey::Item(item)) => (Some(item.uuid()), None),
         Some(HoldingKey::Stack(item_type)) => (None, Some(item_type)),
     };
-    let statement = client.prepare_cached(include_str!("sql/list_items.sql")).await?;
+    let statement = client.prepare_cached(LIST_ITEMS).await?;
     let HoldingFilter { item_type, state, kind } = filter;
     let rows = client.query(&statement, &[&player.uuid(), &after_item, &after_stack, item_type, state, kind, &limit]).await?;
     rows.iter().map(holding).collect::<Result<_, _>>().map_err(classify)
@@ -80,7 +86,7 @@ pub(crate) async fn list_items(
 /// # Errors
 /// [`idempo_pg::Error`].
 pub(crate) async fn get_item(client: &Client, item: ItemId) -> Result<Option<Holding>, Error> {
-    let statement = client.prepare_cached(include_str!("sql/get_item.sql")).await?;
+    let statement = client.prepare_cached(GET_ITEM).await?;
     let row = client.query_opt(&statement, &[&item.uuid()]).await?;
     row.as_ref().map(holding).transpose().map_err(classify)
 }
@@ -95,7 +101,7 @@ pub(crate) async fn list_item_events(
     after: (i64, i64),
     limit: i64,
 ) -> Result<Vec<(ItemEventKey, ItemEventRow)>, Error> {
-    let statement = client.prepare_cached(include_str!("sql/list_item_events.sql")).await?;
+    let statement = client.prepare_cached(LIST_ITEM_EVENTS).await?;
     let rows = client.query(&statement, &[&item.uuid(), &after.0, &after.1, &limit]).await?;
     let read = |row: &Row| Ok((ItemEventKey { item, hop: row.try_get(0)?, ordinal: row.try_get(1)? }, item_event(row, 2)?));
     rows.iter().map(read).collect::<Result<_, _>>().map_err(classify)

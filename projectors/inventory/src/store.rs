@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use crate::queries;
 use crate::writes::{HistoryEntry, Writes};
 
 /// From how many rows on a COPY is worth its further round trip.
@@ -22,6 +23,8 @@ pub struct InventoryTables;
 
 impl Tables for InventoryTables {
     type Writes = Writes;
+
+    const READS: &'static [&'static str] = &queries::READS;
 
     /// The statements are sent one behind the other before the first is answered. Those on items come last, because these are the only rows that
     /// another partition's batch can wait for.

@@ -5,7 +5,8 @@
 //!
 //! Why nobody who reads waits for a switch: a reader takes the generation that [`Generations::live`] names, which is a value in memory, and goes on with it
 //! to its end; the generation that was live before keeps its tables and its consumer. So a read is answered wholly from one generation. Two
-//! processes may name different ones for as long as a look takes; both have at least what the switch saw.
+//! processes may name different ones for as long as a look takes; both have at least what the switch saw. Before a process names another one, it opens
+//! connections to it and prepares what readers run, or the first of them would all wait for that at once.
 
 pub(crate) mod known;
 
@@ -33,6 +34,8 @@ use crate::view::View;
 
 /// How often the database is asked what people want.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the connections to a generation that becomes live may take to be opened. Beyond it readers open them.
+const WARM_MAX: Duration = Duration::from_secs(2);
 /// Connections that a process has for looking after generations, beside those of the generations themselves.
 const CONTROL_CONNECTIONS_MAX: u32 = 8;
 /// Connections over which a generation is written, and asked how far it is: large batches, one shared commit, one look, and one to spare. Readers have
@@ -220,7 +223,7 @@ impl<T: Tables + Clone> Generations<T> {
                 None => followed.cancel.cancel(),
             }
         }
-        self.name_live::<P>(known, followed);
+        self.name_live::<P>(known, followed).await;
         Ok(())
     }
 
@@ -253,7 +256,7 @@ impl<T: Tables + Clone> Generations<T> {
         Some(Followed { reading, gate, cancel })
     }
 
-    fn name_live<P: Projector<Writes = T::Writes>>(&self, known: &Known, followed: &BTreeMap<i32, Followed<T>>) {
+    async fn name_live<P: Projector<Writes = T::Writes>>(&self, known: &Known, followed: &BTreeMap<i32, Followed<T>>) {
         let other = known.generation(known.live).and_then(|generation| generation.logic.clone()).filter(|logic| logic != P::LOGIC);
         let next = match (followed.get(&known.live), other) {
             (Some(followed), _) => Live::Reading(Arc::clone(&followed.reading)),
@@ -261,18 +264,26 @@ impl<T: Tables + Clone> Generations<T> {
             // Until it is followed, what was live before answers: it has its tables still.
             (None, None) => return,
         };
-        self.live.send_if_modified(|live| {
-            let is_same = match (&*live, &next) {
-                (Live::Reading(live), Live::Reading(next)) => Arc::ptr_eq(live, next),
-                (Live::OtherLogic { generation, .. }, Live::OtherLogic { generation: next, .. }) => generation == next,
-                _ => false,
-            };
-            if !is_same {
-                tracing::info!(projection = P::NAME, generation = known.live, "reads are answered from this generation");
-                *live = next;
-            }
-            !is_same
-        });
+        let (is_same, has_readers) = match (&*self.live.borrow(), &next) {
+            (Live::Reading(live), Live::Reading(next)) => (Arc::ptr_eq(live, next), true),
+            (Live::OtherLogic { generation, .. }, Live::OtherLogic { generation: next, .. }) => (generation == next, false),
+            (live, _) => (false, matches!(live, Live::Reading(_))),
+        };
+        if is_same {
+            return;
+        }
+        if let (Live::Reading(reading), true) = (&next, has_readers)
+            && let Ok(Err(error)) = timeout(WARM_MAX, reading.pool.warm(T::READS)).await
+        {
+            tracing::debug!(
+                projection = P::NAME,
+                generation = known.live,
+                error = chain(&error),
+                "readers will open their connections themselves"
+            );
+        }
+        tracing::info!(projection = P::NAME, generation = known.live, "reads are answered from this generation");
+        self.live.send_replace(next);
     }
 }
 
