@@ -28,9 +28,10 @@ const UPSERTS_RATIO_MIN: f64 = 10.0;
 const PEAK_MIB_MAX: f64 = 500.0;
 /// Up to so many events the rows are compared with the fold of all records here; beyond, with those of the live generation alone.
 const FOLD_EVENTS_MAX: u32 = 1_000_000;
-/// Of the events, one in so many is in the backlog that the live generation drains, and this at most.
-const BACKLOG_PART: u32 = 5;
-const BACKLOG_MAX: u32 = 300_000;
+/// Of the events, one in so many is in the backlog that the live generation drains, and this at most. What is under way of the rebuild when the backlog
+/// comes should be little beside it.
+const BACKLOG_PART: u32 = 2;
+const BACKLOG_MAX: u32 = 500_000;
 
 /// Fills an event store and a topic, and rebuilds.
 pub(crate) async fn run(size: Size, report: &mut Report) -> anyhow::Result<()> {

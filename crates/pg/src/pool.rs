@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, TimeoutType};
-use futures_util::future::try_join_all;
 use tokio::runtime::Handle;
 use tokio_postgres::NoTls;
 
@@ -24,6 +25,7 @@ const CANCEL_TIMEOUT_MS: u64 = 1_000;
 pub struct Pool {
     inner: deadpool_postgres::Pool,
     meters: Meters,
+    handed_out: Arc<AtomicU64>,
 }
 
 impl Pool {
@@ -46,7 +48,7 @@ impl Pool {
             }))
             .build()
             .map_err(|error| Error::Config(error.to_string()))?;
-        Ok(Self { inner, meters: Meters::new(&config.application_name, max_connections) })
+        Ok(Self { inner, meters: Meters::new(&config.application_name, max_connections), handed_out: Arc::default() })
     }
 
     /// A clean connection: outside any transaction, with no session state but the configured settings.
@@ -63,6 +65,7 @@ impl Pool {
         let _pending = self.meters.pending();
         let object = self.inner.get().await.map_err(|error| self.acquire_error(error))?;
         self.meters.acquired(waiting.elapsed());
+        self.handed_out.fetch_add(1, Ordering::Relaxed);
         let client = Client { object: Some(object), meters: self.meters.clone(), since: Instant::now() };
         self.meters.connections(self.inner.status());
         Ok(client)
@@ -77,22 +80,37 @@ impl Pool {
         Ok(())
     }
 
-    /// Opens all connections that the pool may have, and prepares these statements on each: so nobody waits for either who comes next.
+    /// Opens connections until there are so many, and prepares these statements on each: so nobody waits for either who comes next. One after the other:
+    /// a server that makes many at once answers nobody else meanwhile.
     ///
     /// # Errors
     /// As [`Pool::get`], and what the server says of a statement. What was opened stays open.
     ///
     /// # Cancel safety
     /// Safe, as [`Pool::get`].
-    pub async fn warm(&self, statements: &[&str]) -> Result<(), Error> {
+    pub async fn warm(&self, connections: usize, statements: &[&str]) -> Result<(), Error> {
         // Each is held until all are there, or the next would be given the same one.
-        let clients = try_join_all((0..self.max_connections()).map(|_| self.get())).await?;
-        for client in &clients {
+        let mut clients = Vec::new();
+        for _ in 0..connections.min(self.max_connections()) {
+            let client = self.get().await?;
             for statement in statements {
                 client.prepare_cached(statement).await.map_err(classify)?;
             }
+            clients.push(client);
         }
         Ok(())
+    }
+
+    /// How many connections are open now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.inner.status().size
+    }
+
+    /// How often a connection was handed out, ever.
+    #[must_use]
+    pub fn handed_out(&self) -> u64 {
+        self.handed_out.load(Ordering::Relaxed)
     }
 
     /// How many connections the pool may have.

@@ -5,8 +5,8 @@
 //!
 //! Why nobody who reads waits for a switch: a reader takes the generation that [`Generations::live`] names, which is a value in memory, and goes on with it
 //! to its end; the generation that was live before keeps its tables and its consumer. So a read is answered wholly from one generation. Two
-//! processes may name different ones for as long as a look takes; both have at least what the switch saw. Before a process names another one, it opens
-//! connections to it and prepares what readers run, or the first of them would all wait for that at once.
+//! processes may name different ones for as long as a look takes; both have at least what the switch saw. Before a process names another one, it opens as
+//! many connections to it as readers have, and prepares what they run, or the first of them would all wait for that at once.
 
 pub(crate) mod known;
 
@@ -264,16 +264,16 @@ impl<T: Tables + Clone> Generations<T> {
             // Until it is followed, what was live before answers: it has its tables still.
             (None, None) => return,
         };
-        let (is_same, has_readers) = match (&*self.live.borrow(), &next) {
-            (Live::Reading(live), Live::Reading(next)) => (Arc::ptr_eq(live, next), true),
-            (Live::OtherLogic { generation, .. }, Live::OtherLogic { generation: next, .. }) => (generation == next, false),
-            (live, _) => (false, matches!(live, Live::Reading(_))),
+        let (is_same, connections) = match (&*self.live.borrow(), &next) {
+            (Live::Reading(live), Live::Reading(next)) => (Arc::ptr_eq(live, next), live.pool.connections()),
+            (Live::OtherLogic { generation, .. }, Live::OtherLogic { generation: next, .. }) => (generation == next, 0),
+            _ => (false, 0),
         };
         if is_same {
             return;
         }
-        if let (Live::Reading(reading), true) = (&next, has_readers)
-            && let Ok(Err(error)) = timeout(WARM_MAX, reading.pool.warm(T::READS)).await
+        if let Live::Reading(reading) = &next
+            && let Ok(Err(error)) = timeout(WARM_MAX, reading.pool.warm(connections, T::READS)).await
         {
             tracing::debug!(
                 projection = P::NAME,

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
@@ -15,7 +15,7 @@ use idempo_kafka::TopicEnds;
 use idempo_pg::Pool;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use super::Rebuildable;
 use super::background::Background;
 use super::live_first::{LiveFirst, behind_at};
 use super::part::{Cut, Part};
+use super::readers::{Readers, reads};
 use super::scan::{Failure, Scan};
 use crate::gate::Pace;
 use crate::generations::known::Against;
@@ -41,6 +42,9 @@ const TURN_INTERVAL: Duration = Duration::from_secs(1);
 const AWAY_WAIT: Duration = Duration::from_secs(1);
 /// The most parts that are read at once.
 const WORKERS_MAX: i32 = 8;
+/// How long is rested between two parts while somebody reads: so many times what the last one took, and this at most.
+const RESTS_PER_PART: u32 = 2;
+const REST_MAX: Duration = Duration::from_secs(2);
 
 /// What a conductor works with.
 pub struct Conducted {
@@ -67,6 +71,7 @@ pub struct Conductor<P: Projector, T> {
     pub(super) ends: TopicEnds,
     pub(super) tables: T,
     live: watch::Receiver<Live<T>>,
+    readers: Mutex<Readers>,
     background: Background,
     bell: Arc<Notify>,
     projector: PhantomData<fn() -> P>,
@@ -89,7 +94,8 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
         let ends = TopicEnds::new(&options.kafka, &options.topic, options.partitions)?;
         let control = conducted.layout.control()?;
         let (live, bell) = (generations.live(), generations.bell());
-        Ok(Self { conducted, control, ends, tables, live, background: Background::default(), bell, projector: PhantomData })
+        let (readers, background) = (Mutex::new(Readers::new()), Background::default());
+        Ok(Self { conducted, control, ends, tables, live, readers, background, bell, projector: PhantomData })
     }
 
     /// Works until `cancel` is cancelled. What is away is waited for.
@@ -114,6 +120,8 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
 
     /// Does one thing, where there is one and this process has the turn. Whether something was done.
     async fn look(&self) -> Result<bool, idempo_pg::Error> {
+        // So that it is known when a rebuild begins.
+        self.has_readers();
         let Some(known) = Known::read(&self.control, P::NAME).await? else { return Ok(false) };
         let Some(work) = next_work::<P>(&known) else { return Ok(false) };
         if !self.take_turn().await? {
@@ -130,7 +138,7 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
             (Err(Failure::GivenUp), _) => Ok(false),
             (Err(Failure::Away(reason)), _) => {
                 tracing::info!(projection = P::NAME, reason, "what a rebuild or a comparison needs is away, it waits");
-                tokio::time::sleep(AWAY_WAIT).await;
+                sleep(AWAY_WAIT).await;
                 Ok(false)
             }
             (Err(Failure::Never(code, reason)), Work::Build(generation)) => {
@@ -232,23 +240,35 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
         let (pace, mut live_first) = (Pace::new(events_per_second), LiveFirst::new(move || behind_at(&live)));
         // Dropped, it ends its tasks.
         let mut running = JoinSet::new();
+        let mut rest = Duration::ZERO;
         loop {
-            while running.len() < workers
+            let at_once = if self.has_readers() { 1 } else { workers };
+            while running.len() < at_once
                 && let Some((number, part)) = missing.pop_front()
             {
                 pace.ready().await;
                 live_first.wait().await;
+                if self.has_readers() {
+                    sleep(rest).await;
+                }
                 running.spawn_on(Arc::clone(&scan).part(number, part), &threads);
             }
+            let began = Instant::now();
             match running.join_next().await {
                 None => break,
                 Some(Ok(events)) => pace.took(events?),
                 Some(Err(failed)) => return Err(Failure::Never("WORKER_FAILED", failed.to_string())),
             }
+            rest = began.elapsed().saturating_mul(RESTS_PER_PART).min(REST_MAX);
         }
         let client = self.control.get().await?;
         let statement = client.prepare_cached(include_str!("../sql/enter_scanned.sql")).await?;
         Ok(client.execute(&statement, &[&P::NAME, &generation]).await? > 0)
+    }
+
+    /// Whether somebody reads the live generation in this process.
+    fn has_readers(&self) -> bool {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).are_there(reads(&self.live))
     }
 
     /// Makes the indexes, and lets the consumers begin.

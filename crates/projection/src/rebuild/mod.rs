@@ -37,6 +37,7 @@ mod conduct;
 pub(crate) mod fold;
 mod live_first;
 mod part;
+mod readers;
 pub(crate) mod scan;
 mod verify;
 
