@@ -19,8 +19,9 @@ const RATE_RATIO_MIN: f64 = 0.8;
 const READ_RATIO_MAX: f64 = 2.0;
 /// How long reads go on before those that count.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// How often it is looked how far the live generation is.
-const LOOK_PAUSE: Duration = Duration::from_millis(10);
+/// How often it is looked how far the live generation is, and once in how many of these looks how far the rebuild: who looks takes the same cores.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+const LOOKS_PER_SCAN_LOOK: u32 = 5;
 /// How long a backlog may take.
 const DRAIN_MAX: Duration = Duration::from_secs(900);
 
@@ -64,9 +65,11 @@ async fn drain(stage: &mut Stage, records: &[Record], beside: Beside) -> anyhow:
     stage.resume().await?;
     let asked = Instant::now();
     let (mut began, mut moved, mut ended) = (asked, 0, asked);
+    let mut looks = 0_u32;
     while start + moved < goal {
         ensure!(asked.elapsed() < DRAIN_MAX, "the backlog is not drained after {} s", DRAIN_MAX.as_secs());
-        if let Some(number) = number
+        looks += 1;
+        if let Some(number) = number.filter(|_| looks.is_multiple_of(LOOKS_PER_SCAN_LOOK))
             && !stage.is_scanning(number).await?
         {
             break;
@@ -131,7 +134,7 @@ async fn read(stage: &Stage, readers: &Arc<Readers>, size: Size, beside: Beside)
         {
             break;
         }
-        tokio::time::sleep(LOOK_PAUSE).await;
+        tokio::time::sleep(LOOK_PAUSE * LOOKS_PER_SCAN_LOOK).await;
     }
     let until = tokio::time::Instant::now();
     let mut reads = reading.end().await.context("reading")?;
