@@ -55,7 +55,10 @@ async fn a_killed_relay_is_replaced_and_the_next_row_published_within_a_second()
         stage.relayed(&session).await;
         quickest = quickest.min(killed.elapsed());
         let _ = writeln!(std::io::stderr(), "published {:?} after a kill", killed.elapsed());
-        assert!(!next.log().contains("\"WARN\""), "a take-over is nothing to warn of: {}", next.log());
+        // That everybody may operate these relays is warned of when they begin.
+        let log = next.log();
+        let warned = log.lines().any(|line| line.contains("\"WARN\"") && !line.contains("operators.open"));
+        assert!(!warned, "a take-over is nothing to warn of: {log}");
         holder = next;
     }
     // Others use the machine too; what the quickest could, the others could but for them.
