@@ -42,9 +42,6 @@ const DUE: &[(&str, &[&str])] = &[
             "the producer has failed, another one resumes from the acknowledged rows",
             // librdkafka's own lines.
             "[thrd:",
-            // A static member that joins a restarted broker's group anew fences what it has under way itself, and begins again.
-            "the Kafka consumer reports an error",
-            "the consumer failed, a new one is made",
         ],
     ),
 ];
