@@ -43,6 +43,44 @@ pub fn decode<M: Message>(message: &str, request: &M, token: &str) -> Option<Vec
     (given == digest(message, request, last_key)).then(|| last_key.to_vec())
 }
 
+/// A page of a list that goes by a number: up or down, each number once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NumberedPage {
+    last: Option<i64>,
+    size: u32,
+}
+
+impl NumberedPage {
+    pub(crate) const fn new(last: Option<i64>, size: u32) -> Self {
+        Self { last, size }
+    }
+
+    /// The last number of the page before; `beginning` for the first page.
+    #[must_use]
+    pub fn last_or(self, beginning: i64) -> i64 {
+        self.last.unwrap_or(beginning)
+    }
+
+    /// How many things to look for: one more than the page may have, by which it is known whether there are more.
+    #[must_use]
+    pub fn wanted(self) -> i64 {
+        i64::from(self.size) + 1
+    }
+
+    /// The page of what was found, each with its number, and the token of the next page: none where there is no more. `message` is the request's full name.
+    #[must_use]
+    pub fn cut<M: Message, T>(self, message: &str, request: &M, mut found: Vec<(i64, T)>) -> (Vec<T>, String) {
+        let size = usize::try_from(self.size).unwrap_or(usize::MAX);
+        let has_more = found.len() > size;
+        found.truncate(size);
+        let next_page_token = match found.last() {
+            Some((last, _)) if has_more => encode(message, request, &last.to_be_bytes()),
+            _ => String::new(),
+        };
+        (found.into_iter().map(|(_, thing)| thing).collect(), next_page_token)
+    }
+}
+
 fn digest<M: Message>(message: &str, request: &M, last_key: &[u8]) -> u64 {
     let paging: Vec<u32> = ["page_size", "page_token"].iter().filter_map(|field| descriptor::field_number(message, field)).collect();
     let mut digest = SipHasher13::new_with_key(KEY);
@@ -81,6 +119,23 @@ mod tests {
         assert_eq!(decode(MESSAGE, &elsewhere, &token), None);
         assert_eq!(decode(MESSAGE, &filtered, &token), None);
         assert_eq!(decode("idempo.inventory.v1.ListItemTypesRequest", &list(), &token), None);
+    }
+
+    #[test]
+    fn pages_by_number_follow_each_other_and_end() {
+        let page = |token: &str| {
+            let asked = ListEntriesRequest { page_size: 2, page_token: token.to_owned(), ..list() };
+            let mut violations = crate::Violations::new();
+            let page = violations.numbered_page(MESSAGE, &asked, asked.page_size, &asked.page_token).expect("valid");
+            let found = (page.last_or(0) + 1..=5).take(usize::try_from(page.wanted()).expect("small")).map(|n| (n, n)).collect();
+            page.cut(MESSAGE, &asked, found)
+        };
+        let (first, token) = page("");
+        let (second, next) = page(&token);
+        let (third, end) = page(&next);
+        assert_eq!((first, second, third, end.as_str()), (vec![1, 2], vec![3, 4], vec![5], ""));
+        let key = encode(MESSAGE, &list(), b"seven b");
+        assert!(crate::Violations::new().numbered_page(MESSAGE, &list(), 2, &key).is_none(), "no number");
     }
 
     #[test]

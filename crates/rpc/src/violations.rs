@@ -9,8 +9,9 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
 use crate::caller::{CALLER_METADATA, Caller};
+use crate::page::{self, NumberedPage};
 use crate::status::refusal;
-use crate::{name, page, position, timestamp};
+use crate::{name, position, timestamp};
 
 /// The largest amount of one request, in the asset's minor unit.
 pub const AMOUNT_MAX: i64 = 1_000_000_000_000_000;
@@ -180,6 +181,19 @@ impl Violations {
         let last_key = page::decode(message, request, token);
         let problem = || "must be the next_page_token of a request with the same other fields".to_owned();
         self.check(last_key.is_some(), "page_token", problem).then_some(last_key)
+    }
+
+    /// Checks `page_size` and `page_token` of a list that goes by a number. `message` is the full name of the request.
+    pub fn numbered_page<M: Message>(&mut self, message: &str, request: &M, size: i32, token: &str) -> Option<NumberedPage> {
+        let size = self.page_size(size);
+        let last = match self.page_token(message, request, token)? {
+            None => None,
+            Some(key) => {
+                let last = key.try_into().ok().map(i64::from_be_bytes);
+                self.check(last.is_some(), "page_token", || "must be the next_page_token of this list".to_owned()).then_some(last)?
+            }
+        };
+        Some(NumberedPage::new(last, size?))
     }
 
     /// Checks a position: no streams for the empty text.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use idempo_proto::ops::v1::{DeadLetterJob, DiscardDeadLettersRequest, DiscardDeadLettersResponse, JobState};
+use idempo_rpc::operators::{Attempt, Refused, target_of};
 use idempo_rpc::{Deadline, Violations};
 use tokio::time::{Instant, sleep};
 use tonic::{Request, Status};
 
-use super::audit::{Attempt, Refused, target_of};
 use super::filter::Filter;
 use super::jobs::{Pace, Plan, job_number};
 use super::{DOMAIN, NAMES_MAX, Service, named};
@@ -22,7 +22,7 @@ impl Service {
         let (metadata, asked) = (request.metadata(), request.get_ref());
         let attempt = Attempt { metadata, action: "discard", target: target_of(&asked.names), reason: &asked.reason };
         let outcome = self.begin_discard(&attempt, asked).await;
-        let job = self.concluded(&attempt, outcome).await?;
+        let job = attempt.concluded(self, outcome).await?;
         let job = self.wait_for(job, until).await?;
         let members = self.members(job_number(&job.name)?, 0, None, i64::try_from(NAMES_MAX).unwrap_or(i64::MAX)).await?;
         Ok(DiscardDeadLettersResponse { job: Some(job), members: members.into_iter().map(|(_, member)| member).collect() })

@@ -6,13 +6,13 @@ use idempo_proto::ops::v1::{
     JobMember, JobState, ListJobMembersRequest, ListJobMembersResponse, ListJobsRequest, ListJobsResponse, MemberState, PlanJobRequest,
     PlanJobResponse,
 };
+use idempo_rpc::operators::{Attempt, Refused, target_of};
 use idempo_rpc::status::refusal;
-use idempo_rpc::{Violations, page, refusal as common};
+use idempo_rpc::{Violations, refusal as common};
 use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Error, Row};
 use tonic::{Code, Request, Status};
 
-use super::audit::{Attempt, Refused, target_of};
 use super::filter::Filter;
 use super::{DOMAIN, NAMES_MAX, Named, Service, failed_statement, letter_not_found, messages, named, number_of};
 
@@ -47,7 +47,7 @@ impl Service {
         let (metadata, asked) = (request.metadata(), request.get_ref());
         let mut attempt = Attempt { metadata, action: "plan", target: target_of(&asked.names), reason: &asked.reason };
         let outcome = self.try_plan(&mut attempt, asked).await;
-        let job = self.concluded(&attempt, outcome).await?;
+        let job = attempt.concluded(self, outcome).await?;
         Ok(PlanJobResponse { job: Some(self.job(job).await?) })
     }
 
@@ -128,7 +128,7 @@ impl Service {
         let (metadata, asked) = (request.metadata(), request.get_ref());
         let attempt = attempt(metadata, "apply", &asked.name, &asked.reason);
         let outcome = self.try_apply(&attempt, asked).await;
-        let job = self.concluded(&attempt, outcome).await?;
+        let job = attempt.concluded(self, outcome).await?;
         Ok(ApplyJobResponse { job: Some(self.job(job).await?) })
     }
 
@@ -185,7 +185,7 @@ impl Service {
             Ok(job)
         };
         let outcome = outcome.await;
-        let job = self.concluded(&attempt, outcome).await?;
+        let job = attempt.concluded(self, outcome).await?;
         Ok(CancelJobResponse { job: Some(self.job(job).await?) })
     }
 
@@ -214,46 +214,31 @@ impl Service {
     pub(super) async fn list_jobs_page(&self, request: Request<ListJobsRequest>) -> Result<ListJobsResponse, Status> {
         let asked = request.get_ref();
         let mut violations = Violations::new();
-        let limit = violations.page_size(asked.page_size);
-        let before = violations.page_token(JOBS_REQUEST, asked, &asked.page_token);
+        let page = violations.numbered_page(JOBS_REQUEST, asked, asked.page_size, &asked.page_token);
         let state = violations.optional_enumeration::<JobState>("state", asked.state);
-        let (limit, before, state) = violations.accept(DOMAIN, (limit, before, state))?;
-        let before = before.and_then(|key| Some(i64::from_be_bytes(key.try_into().ok()?))).unwrap_or(i64::MAX);
+        let (page, state) = violations.accept(DOMAIN, (page, state))?;
         let state = state.and_then(messages::job_state_name);
-        let rows = self.query(include_str!("../sql/list_jobs.sql"), &[&before, &state, &(i64::from(limit) + 1)]).await?;
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let shown = rows.iter().take(limit).map(|row| messages::job(row, &self.consumers));
-        let jobs = shown.collect::<Result<Vec<_>, _>>().map_err(failed_statement)?;
-        let last = jobs.last().and_then(|job| number_of(JOB_PATTERN, &job.name));
-        let next_page_token = match last {
-            Some(last) if rows.len() > limit => page::encode(JOBS_REQUEST, asked, &last.to_be_bytes()),
-            _ => String::new(),
-        };
+        let rows = self.query(include_str!("../sql/list_jobs.sql"), &[&page.last_or(i64::MAX), &state, &page.wanted()]).await?;
+        let read = |row: &Row| Ok((row.try_get("id")?, messages::job(row, &self.consumers)?));
+        let found = rows.iter().map(read).collect::<Result<_, Error>>().map_err(failed_statement)?;
+        let (jobs, next_page_token) = page.cut(JOBS_REQUEST, asked, found);
         Ok(ListJobsResponse { jobs, next_page_token })
     }
 
     pub(super) async fn list_members(&self, request: Request<ListJobMembersRequest>) -> Result<ListJobMembersResponse, Status> {
         let asked = request.get_ref();
         let mut violations = Violations::new();
-        let limit = violations.page_size(asked.page_size);
-        let behind = violations.page_token(MEMBERS_REQUEST, asked, &asked.page_token);
+        let page = violations.numbered_page(MEMBERS_REQUEST, asked, asked.page_size, &asked.page_token);
         let state = violations.optional_enumeration::<MemberState>("state", asked.state);
-        let (limit, behind, state) = violations.accept(DOMAIN, (limit, behind, state))?;
-        let behind = behind.and_then(|key| Some(i64::from_be_bytes(key.try_into().ok()?))).unwrap_or(0);
+        let (page, state) = violations.accept(DOMAIN, (page, state))?;
         let job = job_number(&asked.parent)?;
         let state = state.and_then(messages::member_state_name);
-        let mut members = self.members(job, behind, state, i64::from(limit) + 1).await?;
-        if members.is_empty() {
+        let found = self.members(job, page.last_or(0), state, page.wanted()).await?;
+        if found.is_empty() {
             self.job(job).await?;
         }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let has_more = members.len() > limit;
-        members.truncate(limit);
-        let next_page_token = match members.last() {
-            Some((last, _)) if has_more => page::encode(MEMBERS_REQUEST, asked, &last.to_be_bytes()),
-            _ => String::new(),
-        };
-        Ok(ListJobMembersResponse { members: members.into_iter().map(|(_, member)| member).collect(), next_page_token })
+        let (members, next_page_token) = page.cut(MEMBERS_REQUEST, asked, found);
+        Ok(ListJobMembersResponse { members, next_page_token })
     }
 
     /// Members of a job with their ordinals.

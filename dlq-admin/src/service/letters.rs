@@ -9,11 +9,11 @@ use idempo_proto::ops::v1::{
     GetParkedLetterRequest, ListDeadLetterGroupsRequest, ListDeadLetterGroupsResponse, ListDeadLettersRequest, ListDeadLettersResponse,
     ParkedBehind, RecordHeader,
 };
-use idempo_rpc::{Caller, Deadline, Violations, page};
+use idempo_rpc::operators::{Attempt, Refused};
+use idempo_rpc::{Caller, Deadline, Violations};
 use tokio_postgres::Row;
 use tonic::{Code, Request, Status};
 
-use super::audit::{Attempt, Refused};
 use super::filter::Filter;
 use super::{DOMAIN, NAME_FORM, Service, failed_statement, letter_not_found, messages};
 use crate::consumers::asked_by;
@@ -47,21 +47,13 @@ impl Service {
     pub(super) async fn list(&self, request: Request<ListDeadLettersRequest>) -> Result<ListDeadLettersResponse, Status> {
         let asked = request.get_ref();
         let mut violations = Violations::new();
-        let limit = violations.page_size(asked.page_size);
-        let behind = violations.page_token(REQUEST, asked, &asked.page_token);
+        let page = violations.numbered_page(REQUEST, asked, asked.page_size, &asked.page_token);
         let filter = Filter::of(&mut violations, asked.filter.as_ref());
-        let (limit, behind, filter) = violations.accept(DOMAIN, (limit, behind, filter))?;
-        let behind = behind.and_then(|key| Some(i64::from_be_bytes(key.try_into().ok()?))).unwrap_or(0);
-        let rows = self.filtered(include_str!("../sql/list_letters.sql"), behind, &filter, i64::from(limit) + 1).await?;
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let shown = rows.iter().take(limit);
-        let dead_letters = shown.clone().map(messages::letter).collect::<Result<Vec<_>, _>>().map_err(failed_statement)?;
-        let next_page_token = match shown.last() {
-            Some(last) if rows.len() > limit => {
-                page::encode(REQUEST, asked, &last.try_get::<_, i64>("id").map_err(failed_statement)?.to_be_bytes())
-            }
-            _ => String::new(),
-        };
+        let (page, filter) = violations.accept(DOMAIN, (page, filter))?;
+        let rows = self.filtered(include_str!("../sql/list_letters.sql"), page.last_or(0), &filter, page.wanted()).await?;
+        let read = |row: &Row| Ok((row.try_get("id")?, messages::letter(row)?));
+        let found = rows.iter().map(read).collect::<Result<_, tokio_postgres::Error>>().map_err(failed_statement)?;
+        let (dead_letters, next_page_token) = page.cut(REQUEST, asked, found);
         Ok(ListDeadLettersResponse { dead_letters, next_page_token })
     }
 
@@ -122,7 +114,7 @@ impl Service {
         let target = asked.name.chars().filter(|c| !c.is_control()).collect();
         let attempt = Attempt { metadata, action: "annotate", target, reason: &asked.reason };
         let outcome = self.try_annotate(&attempt, asked).await;
-        self.concluded(&attempt, outcome).await
+        attempt.concluded(self, outcome).await
     }
 
     async fn try_annotate(&self, attempt: &Attempt<'_>, asked: &AnnotateDeadLetterRequest) -> Result<AnnotateDeadLetterResponse, Refused> {

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use idempo_proto::ops::v1::{ExportDeadLettersRequest, ExportDeadLettersResponse, ImportDeadLettersRequest, ImportDeadLettersResponse};
+use idempo_rpc::operators::{Attempt, Audit as _, Entry, Refused};
 use idempo_rpc::Violations;
 use tokio_stream::Stream;
 use tonic::{Request, Status};
 
-use super::audit::{Attempt, Refused};
 use super::filter::Filter;
 use super::{DOMAIN, NAMES_MAX, Service, failed_statement};
 use crate::letter::Letter;
@@ -40,9 +40,10 @@ impl Service {
         let filter = Filter::of(&mut violations, asked.filter.as_ref());
         attempt.target = filter.as_ref().map(Filter::target).unwrap_or_default();
         let accepted = violations.accept(DOMAIN, (caller, filter)).map_err(Refused::ToNote);
-        let (caller, filter) = self.concluded(&attempt, accepted).await?;
+        let (caller, filter) = attempt.concluded(self, accepted).await?;
         // Who takes the bytes away is noted before the first of them goes.
-        self.note(&caller, &attempt, attempt.reason, "DONE", "").await?;
+        let Attempt { action, target, reason, .. } = &attempt;
+        self.add(Entry { caller: &caller, action, target, reason, outcome: "DONE", detail: "" }).await?;
         let export = Export { pool: self.pool.clone(), filter, behind: 0, waiting: Vec::new(), is_done: false };
         Ok(futures_util::stream::try_unfold(export, |mut export| async move {
             let lines = export.next().await?;
@@ -55,7 +56,7 @@ impl Service {
         let target = format!("{} lines", asked.lines.len());
         let attempt = Attempt { metadata, action: "import", target, reason: &asked.reason };
         let outcome = self.try_import(&attempt, asked).await;
-        self.concluded(&attempt, outcome).await
+        attempt.concluded(self, outcome).await
     }
 
     async fn try_import(&self, attempt: &Attempt<'_>, asked: &ImportDeadLettersRequest) -> Result<ImportDeadLettersResponse, Refused> {

@@ -7,12 +7,12 @@ use idempo_proto::ops::v1::{
     DeadLetterJob, JobAction, JobState, ParkedLetterRehearsal, RehearseJobRequest, RehearseJobResponse, RehearseParkedLettersRequest,
     RehearsedMember, RowDifference,
 };
+use idempo_rpc::operators::{Attempt, Refused};
 use idempo_rpc::status::{reason, refusal};
 use idempo_rpc::{Deadline, Violations};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Request, Status};
 
-use super::audit::{Attempt, Refused};
 use super::jobs::{attempt, job_number};
 use super::{DOMAIN, Service, failed_statement, messages};
 use crate::consumers::asked_by;
@@ -31,7 +31,7 @@ impl Service {
         let (metadata, asked) = (request.metadata(), request.get_ref());
         let attempt = attempt(metadata, "rehearse", &asked.name, &asked.reason);
         let outcome = self.try_rehearse(&attempt, asked, until).await;
-        self.concluded(&attempt, outcome).await
+        attempt.concluded(self, outcome).await
     }
 
     async fn try_rehearse(

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use idempo_dead_letter::DeadLetterId;
 use idempo_proto::ops::v1::{DeadLetter, GetParkedLetterRequest, RestoreDeadLettersRequest, RestoreDeadLettersResponse};
+use idempo_rpc::operators::{Attempt, Refused, target_of};
 use idempo_rpc::status::refusal;
 use idempo_rpc::{Deadline, Violations};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Request, Status};
 
-use super::audit::{Attempt, Refused, target_of};
 use super::{DOMAIN, Named, Service, failed_statement, letter_not_found, named};
 use crate::consumers::asked_by;
 
@@ -23,7 +23,7 @@ impl Service {
         let (metadata, asked) = (request.metadata(), request.get_ref());
         let attempt = Attempt { metadata, action: "restore", target: target_of(&asked.names), reason: &asked.reason };
         let outcome = self.try_restore(&attempt, asked, until).await;
-        let dead_letters = self.concluded(&attempt, outcome).await?;
+        let dead_letters = attempt.concluded(self, outcome).await?;
         Ok(RestoreDeadLettersResponse { dead_letters })
     }
 

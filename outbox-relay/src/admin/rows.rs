@@ -5,7 +5,7 @@ use idempo_proto::ops::v1::{
     GetQuarantinedRowRequest, GetQuarantinedRowResponse, ListQuarantinedRowsRequest, ListQuarantinedRowsResponse, QuarantineFilter,
     QuarantineState, QuarantinedRow,
 };
-use idempo_rpc::{Violations, page, refusal, timestamp};
+use idempo_rpc::{Violations, refusal, timestamp};
 use jiff::Timestamp;
 use prost::Message as _;
 use tokio_postgres::Row;
@@ -53,25 +53,19 @@ impl Operations {
         let asked = request.get_ref();
         let outbox = self.outbox(&asked.parent)?;
         let mut violations = Violations::new();
-        let limit = violations.page_size(asked.page_size);
-        let behind = violations.page_token(REQUEST, asked, &asked.page_token);
+        let page = violations.numbered_page(REQUEST, asked, asked.page_size, &asked.page_token);
         let filter = Filter::of(&mut violations, asked.filter.as_ref());
-        let (limit, behind, filter) = violations.accept(DOMAIN, (limit, behind, filter))?;
-        let behind = behind.and_then(|key| Some(i64::from_be_bytes(key.try_into().ok()?))).unwrap_or(0);
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let (page, filter) = violations.accept(DOMAIN, (page, filter))?;
         let client = outbox.client().await?;
         let statement = client.prepare_cached(include_str!("../sql/list_quarantined.sql")).await.map_err(failed_statement)?;
         let Filter { key, topic, state, code } = filter;
         let rows = client
-            .query(&statement, &[&behind, &key, &topic, &state, &code, &i64::try_from(limit + 1).unwrap_or(i64::MAX)])
+            .query(&statement, &[&page.last_or(0), &key, &topic, &state, &code, &page.wanted()])
             .await
             .map_err(failed_statement)?;
-        let read = rows.iter().take(limit).map(|row| row_message(outbox, row)).collect::<Result<Vec<_>, _>>();
-        let quarantined_rows = read.map_err(failed_statement)?;
-        let next_page_token = match quarantined_rows.last() {
-            Some(last) if rows.len() > limit => page::encode(REQUEST, asked, &last.seq.to_be_bytes()),
-            _ => String::new(),
-        };
+        let read = |row: &Row| row_message(outbox, row).map(|message| (message.seq, message));
+        let found = rows.iter().map(read).collect::<Result<_, _>>().map_err(failed_statement)?;
+        let (quarantined_rows, next_page_token) = page.cut(REQUEST, asked, found);
         Ok(ListQuarantinedRowsResponse { quarantined_rows, next_page_token })
     }
 

@@ -4,21 +4,19 @@ use idempo_proto::ops::v1::{
     PauseOutboxRequest, PauseOutboxResponse, RequeueRowsRequest, RequeueRowsResponse, ResumeOutboxRequest, ResumeOutboxResponse,
     SkipRowsRequest, SkipRowsResponse, StepDownRequest, StepDownResponse,
 };
+use idempo_rpc::operators::{Attempt, Refused, target_of};
 use idempo_rpc::status::refusal;
-use idempo_rpc::{Caller, REASON_CHARS_MAX, Violations};
+use idempo_rpc::{Caller, Violations};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 
-use super::audit::Attempt;
 use super::rows::{Filter, row_not_found};
 use super::{DOMAIN, Operated, Operations, failed_statement};
 
 /// The most rows that one request names.
 const NAMES_MAX: usize = 1_000;
-/// The most names that an audit entry of a refused request lists.
-const NAMES_NOTED_MAX: usize = 10;
 
 impl Operations {
     pub(super) async fn requeue(&self, request: Request<RequeueRowsRequest>) -> Result<RequeueRowsResponse, Status> {
@@ -26,7 +24,7 @@ impl Operations {
         let outbox = self.wished("requeue", &asked.parent, metadata)?;
         let attempt = Attempt { metadata, action: "requeue", target: target_of(&asked.names), reason: &asked.reason };
         let outcome = outbox.requeue(&attempt, asked).await;
-        outbox.concluded(&attempt, outcome).await
+        attempt.concluded(outbox, outcome).await
     }
 
     pub(super) async fn skip(&self, request: Request<SkipRowsRequest>) -> Result<SkipRowsResponse, Status> {
@@ -34,7 +32,7 @@ impl Operations {
         let outbox = self.wished("skip", &asked.parent, metadata)?;
         let attempt = Attempt { metadata, action: "skip", target: target_of(&asked.names), reason: &asked.reason };
         let outcome = outbox.skip(&attempt, asked).await;
-        outbox.concluded(&attempt, outcome).await
+        attempt.concluded(outbox, outcome).await
     }
 
     pub(super) async fn pause(&self, request: Request<PauseOutboxRequest>) -> Result<PauseOutboxResponse, Status> {
@@ -54,7 +52,7 @@ impl Operations {
         let outbox = self.wished("step_down", &asked.name, metadata)?;
         let attempt = Attempt { metadata, action: "step_down", target: format!("epoch {}", asked.epoch), reason: &asked.reason };
         let outcome = outbox.step_down(&attempt, asked.epoch).await;
-        outbox.concluded(&attempt, outcome).await
+        attempt.concluded(outbox, outcome).await
     }
 
     /// The outbox that a mutation is for. One that is not ours has no audit: what was tried is logged.
@@ -68,31 +66,10 @@ impl Operations {
     }
 }
 
-/// What came of a wish: refused by the checks or by the database. The latter has noted it already.
-pub(super) enum Refused {
-    ToNote(Status),
-    Noted(Status),
-}
-
-impl From<Status> for Refused {
-    fn from(status: Status) -> Self {
-        Self::ToNote(status)
-    }
-}
-
 impl Operated {
-    /// Notes a refusal that is not noted yet.
-    async fn concluded<T>(&self, attempt: &Attempt<'_>, outcome: Result<T, Refused>) -> Result<T, Status> {
-        match outcome {
-            Ok(answer) => Ok(answer),
-            Err(Refused::Noted(status)) => Err(status),
-            Err(Refused::ToNote(status)) => Err(self.refused(attempt, status).await),
-        }
-    }
-
     async fn requeue(&self, attempt: &Attempt<'_>, asked: &RequeueRowsRequest) -> Result<RequeueRowsResponse, Refused> {
         let mut violations = Violations::new();
-        let caller = caller_of(&mut violations, attempt);
+        let caller = attempt.caller(&mut violations);
         let filter = Filter::of(&mut violations, asked.filter.as_ref());
         let seqs = self.seqs(&mut violations, &asked.names);
         if let Some(filter) = &filter {
@@ -110,7 +87,7 @@ impl Operated {
 
     async fn skip(&self, attempt: &Attempt<'_>, asked: &SkipRowsRequest) -> Result<SkipRowsResponse, Refused> {
         let mut violations = Violations::new();
-        let caller = caller_of(&mut violations, attempt);
+        let caller = attempt.caller(&mut violations);
         let seqs = self.seqs(&mut violations, &asked.names);
         violations.check(!asked.names.is_empty(), "names", || "is required".to_owned());
         let (caller, seqs) = violations.accept(DOMAIN, (caller, seqs))?;
@@ -123,18 +100,18 @@ impl Operated {
         let attempt = Attempt { metadata, action, target: "outbox".to_owned(), reason };
         let outcome = async {
             let mut violations = Violations::new();
-            let caller = caller_of(&mut violations, &attempt);
+            let caller = attempt.caller(&mut violations);
             let (caller,) = violations.accept(DOMAIN, (caller,))?;
             self.ask(include_str!("../sql/set_paused.sql"), &[&caller, &reason, &pause]).await?;
             Ok(())
         };
         let outcome = outcome.await;
-        self.concluded(&attempt, outcome).await
+        attempt.concluded(self, outcome).await
     }
 
     async fn step_down(&self, attempt: &Attempt<'_>, epoch: i64) -> Result<StepDownResponse, Refused> {
         let mut violations = Violations::new();
-        let caller = caller_of(&mut violations, attempt);
+        let caller = attempt.caller(&mut violations);
         let epoch = violations.int("epoch", epoch, 0..=i64::MAX);
         let (caller, epoch) = violations.accept(DOMAIN, (caller, epoch))?;
         let row = self.ask(include_str!("../sql/step_down.sql"), &[&caller, &attempt.reason, &epoch]).await?;
@@ -196,19 +173,4 @@ impl Operated {
 
 fn column<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, Refused> {
     row.try_get(at).map_err(|error| Refused::Noted(failed_statement(error)))
-}
-
-/// Checks what every mutation must have: a caller's name and a reason.
-fn caller_of(violations: &mut Violations, attempt: &Attempt<'_>) -> Option<String> {
-    violations.text("reason", attempt.reason, 1..=REASON_CHARS_MAX);
-    let caller = violations.caller(attempt.metadata)?;
-    let is_named = attempt.metadata.get(idempo_rpc::CALLER_METADATA).is_some();
-    violations.check(is_named, idempo_rpc::CALLER_METADATA, || "is required: who wants this".to_owned()).then(|| caller.as_str().to_owned())
-}
-
-fn target_of(names: &[String]) -> String {
-    let noted: Vec<&str> = names.iter().take(NAMES_NOTED_MAX).map(String::as_str).collect();
-    let target = noted.join(",");
-    let target: String = target.chars().filter(|c| !c.is_control()).collect();
-    if names.len() > NAMES_NOTED_MAX { format!("{target} and {} more", names.len() - NAMES_NOTED_MAX) } else { target }
 }

@@ -2,12 +2,11 @@
 
 use idempo_ids::PlayerId;
 use idempo_proto::ops::v1::{Difference, PlayerTable, RebuildPlayerRequest, RebuildPlayerResponse, VerificationAgainst};
+use idempo_rpc::operators::{Attempt, Refused};
 use idempo_rpc::{Violations, name, refusal};
 use tonic::{Code, Request, Status};
 
 use super::Operations;
-use super::audit::Attempt;
-use super::wishes::{Refused, check_caller};
 use crate::player::{Mended, RowMended, TableMended, Unmended, Wish};
 
 impl Operations {
@@ -21,7 +20,7 @@ impl Operations {
 
     async fn mend(&self, attempt: &Attempt<'_>, asked: &RebuildPlayerRequest) -> Result<RebuildPlayerResponse, Refused> {
         let mut violations = Violations::new();
-        let caller = check_caller(&mut violations, attempt);
+        let caller = attempt.caller(&mut violations);
         let generation = violations.int("generation", i64::from(asked.generation), 0..=i64::from(i32::MAX));
         let player = name::uuids("players/{player}", &asked.player).map(|[player]| PlayerId::new(player));
         let player =

@@ -8,15 +8,15 @@ use idempo_proto::ops::v1::{
     RollBackGenerationResponse, StartRebuildRequest, StartRebuildResponse, SwitchGenerationRequest, SwitchGenerationResponse,
     VerificationAgainst, VerifyGenerationRequest, VerifyGenerationResponse,
 };
+use idempo_rpc::operators::{Attempt, Refused};
 use idempo_rpc::status::{StatusBuilder, refusal};
-use idempo_rpc::{Caller, Deadline, REASON_CHARS_MAX, Violations};
+use idempo_rpc::{Caller, Deadline, Violations};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
 use tonic::{Code, Request, Status};
 
 use super::Operations;
-use super::audit::Attempt;
 use super::messages::{self, Position};
 use super::reads::has_all_of;
 use crate::generations::known::Against;
@@ -31,18 +31,6 @@ const EVENTS_PER_SECOND_MAX: i64 = 10_000_000;
 const HOLD_MAX: Duration = Duration::from_secs(3);
 /// How often it is tried meanwhile.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
-
-/// What came of a wish: refused by the checks or by the database. The latter has noted it already.
-pub(super) enum Refused {
-    ToNote(Status),
-    Noted(Status),
-}
-
-impl From<Status> for Refused {
-    fn from(status: Status) -> Self {
-        Self::ToNote(status)
-    }
-}
 
 /// Which generation is to be live.
 struct Switch {
@@ -79,7 +67,7 @@ impl Operations {
         let attempt = Attempt { metadata, action: "verify", target: number.to_string(), reason: &asked.reason };
         let outcome = async {
             let mut violations = Violations::new();
-            let caller = check_caller(&mut violations, &attempt);
+            let caller = attempt.caller(&mut violations);
             let against = violations.optional_enumeration::<VerificationAgainst>("against", asked.against);
             let (caller,) = violations.accept(self.domain, (caller,))?;
             let against = if matches!(against, Some(Some(VerificationAgainst::Fold))) { Against::Fold } else { Against::Live };
@@ -141,7 +129,7 @@ impl Operations {
 
     async fn start_rebuild(&self, attempt: &Attempt<'_>, asked: &StartRebuildRequest) -> Result<i32, Refused> {
         let mut violations = Violations::new();
-        let caller = check_caller(&mut violations, attempt);
+        let caller = attempt.caller(&mut violations);
         let source = violations.optional_enumeration::<RebuildSource>("source", asked.source);
         let from_kafka = matches!(source, Some(Some(RebuildSource::Kafka)));
         let workers = violations.int("workers", i64::from(asked.workers), if from_kafka { 0..=0 } else { 0..=WORKERS_MAX });
@@ -258,19 +246,15 @@ impl Operations {
 
     /// Notes a refusal that is not noted yet; what was not refused is told to this process at once.
     pub(super) async fn concluded<V>(&self, attempt: &Attempt<'_>, outcome: Result<V, Refused>) -> Result<V, Status> {
-        match outcome {
-            Ok(answer) => {
-                self.bell.notify_one();
-                Ok(answer)
-            }
-            Err(Refused::Noted(status)) => Err(status),
-            Err(Refused::ToNote(status)) => Err(self.refused(attempt, status).await),
+        if outcome.is_ok() {
+            self.bell.notify_one();
         }
+        attempt.concluded(self, outcome).await
     }
 
     fn caller_of(&self, attempt: &Attempt<'_>) -> Result<String, Refused> {
         let mut violations = Violations::new();
-        let caller = check_caller(&mut violations, attempt);
+        let caller = attempt.caller(&mut violations);
         let (caller,) = violations.accept(self.domain, (caller,))?;
         Ok(caller)
     }
@@ -325,12 +309,4 @@ impl Operations {
         };
         Err(Refused::Noted(refused.into_status()))
     }
-}
-
-/// Checks what every mutation must have: a caller's name and a reason.
-pub(super) fn check_caller(violations: &mut Violations, attempt: &Attempt<'_>) -> Option<String> {
-    violations.text("reason", attempt.reason, 1..=REASON_CHARS_MAX);
-    let caller = violations.caller(attempt.metadata)?;
-    let is_named = attempt.metadata.get(idempo_rpc::CALLER_METADATA).is_some();
-    violations.check(is_named, idempo_rpc::CALLER_METADATA, || "is required: who wants this".to_owned()).then(|| caller.as_str().to_owned())
 }

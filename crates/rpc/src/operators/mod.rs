@@ -1,30 +1,31 @@
 //! Who may operate the platform: an operator is whoever holds a token that stands, by its digest, in the operators' file.
 //!
-//! Place in the flow: each service of `idempo.ops.v1` hands a request to [`Operators::admit`] before anything else, so nobody learns what exists by asking
+//! Place in the flow: each service of `idempo.ops.v1` hands a request to [`Operators::admit_or_note`] before anything else, so nobody learns what exists by asking
 //! for it. What comes back says by `idempo-caller` who is asking: that is the operator's name, whatever the request had there. Only a service of the
 //! platform ([`Role::Service`]) speaks for somebody else.
 //!
 //! Invariants:
 //! * Nobody is let in who does not hold a token for it, unless the settings say that everybody is: no file means nobody.
 //! * An operation without a rule ([`operation`]) is refused to everybody but where everybody may do everything; a test holds the rules to the descriptor set.
-//! * A change that is denied is noted in the audit of its service ([`Tried`]), as far as the allowance goes; what goes without is counted, and told by the
+//! * A change that is denied is noted in the [`Audit`] of its service, as far as the allowance goes; what goes without is counted, and told by the
 //!   next entry. Those whom nobody knows and those who are known have an allowance each: no stranger can hide what an operator tries.
 //! * A file that has become unreadable or wrong lets in whom it let in before, and complains; nothing is ever half taken over.
 //!
 //! Not here: what is encrypted on the way. A token is as secret as the connections that it goes over.
 
 mod allowance;
+mod audit;
 mod config;
 mod roster;
 mod rules;
 mod token;
 mod tried;
 
+pub use audit::{Attempt, Audit, Entry, Refused, target_of};
 pub use config::OperatorsConfig;
 pub use roster::Role;
 pub use rules::{Operation, operation};
 pub use token::{Authorize, InvalidToken, Token};
-pub use tried::{Denied, Tried};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -40,6 +41,7 @@ use crate::caller::{CALLER_METADATA, Caller, is_caller};
 use crate::status;
 use allowance::Allowance;
 use roster::{Operator, Roster};
+use tried::{Denied, Tried};
 
 /// How often the file is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -171,12 +173,8 @@ impl Operators {
         Arc::new(Self { domain, policy: Policy::Everybody, allowances: (Allowance::new(), Allowance::new()) })
     }
 
-    /// Lets a request in, with the name of who is asking in its `idempo-caller`.
-    ///
-    /// # Errors
-    /// UNAUTHENTICATED (`OPERATOR_UNKNOWN`) or PERMISSION_DENIED (`OPERATOR_ROLE_REQUIRED`, `OPERATORS_NOT_CONFIGURED`, `OPERATION_WITHOUT_RULE`), with what
-    /// is to be noted in the audit.
-    pub fn admit<M: Message>(&self, mut request: Request<M>) -> Result<Request<M>, Denied> {
+    /// Lets a request in, or says why not, with what is to be noted in the audit.
+    fn admit<M: Message>(&self, mut request: Request<M>) -> Result<Request<M>, Denied> {
         let roster = match &self.policy {
             Policy::Everybody => return Ok(request),
             Policy::Nobody => None,
@@ -193,7 +191,7 @@ impl Operators {
     }
 
     /// The entry of a try could not be written: the next one tells of it.
-    pub fn not_noted(&self, tried: &Tried) {
+    fn not_noted(&self, tried: &Tried) {
         metrics::counter!(UNNOTED).increment(1);
         self.allowance(tried.is_known).give_back(tried.others.saturating_add(1));
     }

@@ -6,34 +6,33 @@ use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use tonic::{Request, Status};
 
+use super::audit::NAMES_NOTED_MAX;
 use super::{Refusal, rules};
 use crate::caller::Caller;
 use crate::{REASON_CHARS_MAX, descriptor};
 
 /// What stands for somebody whose token is nobody's. It is no name that an operator can have.
 const STRANGER: &str = "(unknown)";
-/// The most names that an entry lists.
-const NAMES_NOTED_MAX: usize = 10;
 /// The longest text of the caller's that an entry has, in characters, but for its reason.
 const TEXT_CHARS_MAX: usize = 200;
 
 /// A change that somebody tried who may not, as it goes into an audit. All texts are bounded, and without control characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tried {
+pub(super) struct Tried {
     /// Who: the operator's name, or `(unknown)`.
-    pub caller: String,
+    pub(super) caller: String,
     /// What, as audits call it.
-    pub action: &'static str,
+    pub(super) action: &'static str,
     /// On what, as the request names it: its `parent` or `name`; empty where it names nothing.
-    pub resource: String,
+    pub(super) resource: String,
     /// To what: its `names`, or else the resource.
-    pub target: String,
+    pub(super) target: String,
     /// Why, as it says.
-    pub reason: String,
+    pub(super) reason: String,
     /// Why it was refused, such as `OPERATOR_UNKNOWN`.
-    pub outcome: &'static str,
+    pub(super) outcome: &'static str,
     /// From where, as whom, and how many were refused since the last entry.
-    pub detail: String,
+    pub(super) detail: String,
     /// How many tries this entry stands for beside itself.
     pub(super) others: u64,
     /// Whether an operator tried it, or a stranger.
@@ -42,11 +41,11 @@ pub struct Tried {
 
 /// A call that was refused to its caller.
 #[derive(Debug)]
-pub struct Denied {
+pub(super) struct Denied {
     /// The answer.
-    pub status: Status,
+    pub(super) status: Status,
     /// What is to be noted in the audit; `None` where it only wanted to see something, and where too many were noted lately.
-    pub tried: Option<Box<Tried>>,
+    pub(super) tried: Option<Box<Tried>>,
 }
 
 impl Tried {

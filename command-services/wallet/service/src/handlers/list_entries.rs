@@ -1,7 +1,7 @@
 //! ListEntries.
 
 use idempo_proto::wallet::v1::{EntryKind, ListEntriesRequest, ListEntriesResponse};
-use idempo_rpc::{Violations, page};
+use idempo_rpc::Violations;
 use tonic::{Request, Response, Status};
 
 use super::{Handlers, away, fields, wallet_not_found};
@@ -18,35 +18,18 @@ pub(crate) async fn list_entries(
     let asked = request.get_ref();
     let mut violations = Violations::new();
     let player = fields::wallet(&mut violations, "parent", &asked.parent);
-    let limit = violations.page_size(asked.page_size);
-    let before = before(&mut violations, asked);
+    let page = violations.numbered_page(REQUEST, asked, asked.page_size, &asked.page_token);
     let filter = filter(&mut violations, asked);
     let position = violations.position("min_position", &asked.min_position);
-    let (player, limit, before, filter, position) = violations.accept(DOMAIN, (player, limit, before, filter, position))?;
+    let (player, page, filter, position) = violations.accept(DOMAIN, (player, page, filter, position))?;
     let client = handlers.reader_at(&asked.min_position, &position).await?;
-    // One more than the page, to know whether there is a next one.
-    let query = EntryQuery { player, before, limit: i64::from(limit) + 1, ..filter };
-    let mut entries = queries::entries(&client, &query).await.map_err(|error| away(&error))?;
-    if entries.is_empty() && queries::opened_at(&client, player).await.map_err(|error| away(&error))?.is_none() {
+    let query = EntryQuery { player, before: page.last_or(i64::MAX), limit: page.wanted(), ..filter };
+    let found = queries::entries(&client, &query).await.map_err(|error| away(&error))?;
+    if found.is_empty() && queries::opened_at(&client, player).await.map_err(|error| away(&error))?.is_none() {
         return Err(wallet_not_found(player));
     }
-    let size = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = entries.len() > size;
-    entries.truncate(size);
-    let next_page_token = match entries.last() {
-        Some((last, _)) if has_more => page::encode(REQUEST, asked, &last.to_be_bytes()),
-        _ => String::new(),
-    };
-    let entries = entries.into_iter().map(|(_, entry)| entry).collect();
+    let (entries, next_page_token) = page.cut(REQUEST, asked, found);
     Ok(Response::new(ListEntriesResponse { entries, next_page_token }))
-}
-
-/// The version before which the page begins.
-fn before(violations: &mut Violations, asked: &ListEntriesRequest) -> Option<i64> {
-    let Some(last) = violations.page_token(REQUEST, asked, &asked.page_token)? else { return Some(i64::MAX) };
-    let version = <[u8; 8]>::try_from(last).ok().map(i64::from_be_bytes);
-    violations.check(version.is_some(), "page_token", || "must be the next_page_token of a response".to_owned());
-    version
 }
 
 fn filter(violations: &mut Violations, asked: &ListEntriesRequest) -> Option<EntryQuery> {

@@ -9,6 +9,7 @@ use idempo_proto::ops::v1::{
     ParkedLetterFailedAgain, ParkedLetterGone, ParkedLetterOutcome, ParkedLetterPending, ParkedLetterRefused, ReplayParkedLettersRequest,
     ReplayParkedLettersResponse,
 };
+use idempo_rpc::operators::{Attempt, target_of};
 use idempo_rpc::{Violations, timestamp};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
@@ -16,8 +17,6 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tonic::{Request, Status};
 
-use super::super::audit::Attempt;
-use super::super::wishes::check_caller;
 use super::{ParkedOperations, Place};
 use crate::policy::REPLAYS_MAX;
 use crate::postgres::Tables;
@@ -25,8 +24,6 @@ use crate::projector::Projector;
 
 /// The most dead letters that one request names.
 const NAMES_MAX: usize = 1_000;
-/// The most names that an audit entry of a refused request lists.
-const NAMES_NOTED_MAX: usize = 10;
 /// The longest wait that can be asked for, in milliseconds.
 const WAIT_MS_MAX: i64 = 10_000;
 /// How long to wait before what came of wishes is looked at again, at first and at most.
@@ -69,12 +66,12 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
 
     async fn wish(&self, attempt: &Attempt<'_>, wish: &Wish<'_>) -> Result<Vec<ParkedLetterOutcome>, Status> {
         let mut violations = Violations::new();
-        let caller = check_caller(&mut violations, attempt);
+        let caller = attempt.caller(&mut violations);
         let wait_ms = violations.int("wait_ms", i64::from(wish.wait_ms), 0..=WAIT_MS_MAX);
         let places = self.places(&mut violations, wish.names, NAMES_MAX);
         let (caller, wait_ms) = match violations.accept(self.operations.domain, (caller, wait_ms)) {
             Ok(checked) => checked,
-            Err(status) => return Err(self.operations.refused(attempt, status).await),
+            Err(status) => return Err(attempt.refused(self.operations.as_ref(), status).await),
         };
         let mut outcomes: Vec<Outcome> = vec![Outcome::Pending(ParkedLetterPending {}); wish.names.len()];
         let mut generations: BTreeMap<i32, Vec<(usize, Place)>> = BTreeMap::new();
@@ -252,11 +249,4 @@ fn set(outcomes: &mut [Outcome], at: usize, outcome: Outcome) {
     if let Some(known) = outcomes.get_mut(at) {
         *known = outcome;
     }
-}
-
-/// What an audit entry of a refused request says it was for.
-fn target_of(names: &[String]) -> String {
-    let listed: Vec<&str> = names.iter().take(NAMES_NOTED_MAX).map(String::as_str).collect();
-    let rest = names.len().saturating_sub(listed.len());
-    if rest == 0 { listed.join(" ") } else { format!("{} and {rest} more", listed.join(" ")) }
 }
