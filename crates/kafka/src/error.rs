@@ -75,6 +75,13 @@ pub enum Error {
         #[source]
         source: KafkaError,
     },
+    /// The group has given this member's place to another one with the same instance id, and a new client is needed. That may be another process; or
+    /// this one's own membership before the last, of which a request was still under way when its session ended (brokers that were away for so long).
+    #[error("another member of the group has the instance id {instance_id}")]
+    Fenced {
+        /// The instance id.
+        instance_id: String,
+    },
     /// The thread that serves the client could not be started.
     #[error("a thread for the Kafka client could not be started")]
     Thread(#[source] std::io::Error),
@@ -83,7 +90,7 @@ pub enum Error {
 impl Classified for Error {
     fn class(&self) -> Class {
         match self {
-            Self::Unavailable { .. } | Self::Fatal { .. } => Class::Unavailable,
+            Self::Unavailable { .. } | Self::Fatal { .. } | Self::Fenced { .. } => Class::Unavailable,
             Self::Configuration { .. } | Self::ForbiddenProperty { .. } => Class::Invalid,
             Self::Partitions { .. }
             | Self::TopicMissing { .. }
@@ -97,6 +104,7 @@ impl Classified for Error {
         match self {
             Self::Unavailable { .. } => "KAFKA_UNAVAILABLE",
             Self::Fatal { .. } => "KAFKA_CLIENT_FAILED",
+            Self::Fenced { .. } => "KAFKA_MEMBER_FENCED",
             Self::Configuration { .. } => "KAFKA_CONFIGURATION",
             Self::ForbiddenProperty { .. } => "KAFKA_PROPERTY_FORBIDDEN",
             Self::Partitions { .. } => "KAFKA_TOPIC_PARTITIONS",

@@ -242,3 +242,26 @@ async fn records_written_later_arrive_soon() {
     }
     testing::eventually(LIMIT, "the high watermark follows", async || streams[0].high_watermark() == 20).await;
 }
+
+#[tokio::test]
+async fn a_consumer_whose_instance_id_a_later_one_has_is_told_so() {
+    let topic = topic(1).await;
+    fill(&topic, 0, 0..10).await;
+    let config = ConsumerConfig { instance_id: "twin".to_owned(), hint_interval_ms: 100, ..consumer_config(&topic) };
+    let (first, mut first_events) = Consumer::start(&kafka(), &config).expect("a consumer");
+    let streams = assigned(&mut first_events).await.start([(TopicPartition::new(&topic, 0), StartOffset::Beginning)]);
+    let (second, mut second_events) = Consumer::start(&kafka(), &config).expect("a consumer");
+    drop(assigned(&mut second_events).await);
+    let error = loop {
+        match next(&mut first_events).await {
+            Event::Failed { partition: None, error } => break error,
+            Event::Revoked(revoked) => revoked.done(),
+            Event::Assigned(assigned) => drop(assigned),
+            other => unreachable!("{other:?}"),
+        }
+    };
+    assert!(matches!(&error, Error::Fenced { instance_id } if instance_id == "twin"), "{error:?}");
+    drop(streams);
+    first.close().await;
+    second.close().await;
+}

@@ -79,6 +79,7 @@ pub(crate) async fn join<A: Assignee>(
     let delays =
         ExponentialBuilder::new().with_min_delay(REJOIN_DELAY_MIN).with_max_delay(REJOIN_DELAY_MAX).with_jitter().without_max_times();
     let mut backoff = delays.build();
+    let mut replaced_at: Option<Instant> = None;
     loop {
         let started = Instant::now();
         let (consumer, events) = Consumer::start(kafka, consumer_config)?;
@@ -89,6 +90,14 @@ pub(crate) async fn join<A: Assignee>(
         match end? {
             End::Cancelled => return Ok(()),
             End::Fenced => tracing::info!(name = assignee.name(), "joining the group anew, to take partitions whose lease was void"),
+            End::Replaced(error) => {
+                // Once, it may have been this member itself, after brokers were away. Two processes with one instance id take it from each other again and again.
+                if replaced_at.replace(Instant::now()).is_some_and(|before| before.elapsed() < STEADY_AFTER) {
+                    tracing::warn!(name = assignee.name(), error, "joining the group again: has another process the same instance id?");
+                } else {
+                    tracing::info!(name = assignee.name(), error, "joining the group anew, which has given this member's place away");
+                }
+            }
             End::Failed(error) => tracing::warn!(name = assignee.name(), error, "the consumer failed, a new one is made"),
         }
         if started.elapsed() > STEADY_AFTER {
@@ -105,6 +114,8 @@ pub(crate) async fn join<A: Assignee>(
 enum End {
     Cancelled,
     Fenced,
+    /// The group knows another member by this one's instance id.
+    Replaced(String),
     Failed(String),
 }
 
@@ -143,6 +154,7 @@ impl<A: Assignee> Member<'_, A> {
                         self.offset_gone(&partition, &error);
                     }
                     Some(Event::Failed { partition: Some(partition), error }) => self.unreadable(&partition, &error),
+                    Some(Event::Failed { error: error @ idempo_kafka::Error::Fenced { .. }, .. }) => return Ok(End::Replaced(chain(&error))),
                     Some(Event::Failed { error, .. }) => return Ok(End::Failed(chain(&error))),
                 },
                 Some(acquired) = acquiring.next() => self.start(acquired),

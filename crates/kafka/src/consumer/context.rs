@@ -46,6 +46,11 @@ impl Context {
         self.closing.store(true, Ordering::Release);
     }
 
+    /// Whether every broker was away when they were last heard of.
+    pub(super) fn is_without_brokers(&self) -> bool {
+        self.brokers_down.load(Ordering::Acquire)
+    }
+
     pub(super) fn watch(&self, partition: TopicPartition, high_watermark: Arc<AtomicI64>) {
         lock(&self.watermarks).insert(partition, high_watermark);
     }
@@ -75,6 +80,8 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) && !self.brokers_down.swap(true, Ordering::AcqRel) {
             tracing::warn!(reason, "every Kafka broker is away");
+        } else if error.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId) {
+            tracing::debug!(reason, "the group has given the member's place to another one");
         } else if is_lost_connection(&error) {
             tracing::debug!(%error, reason, "the Kafka consumer reports a lost connection");
         } else {

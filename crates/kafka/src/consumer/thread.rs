@@ -172,6 +172,10 @@ impl Reader {
                     );
                     self.fail_partition(&TopicPartition::new(message.topic(), message.partition()), KafkaError::Canceled);
                 }
+                Some(Err(KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId))) => {
+                    let instance_id = self.config.instance_id.clone();
+                    self.unsent.push_back(Event::Failed { partition: None, error: Error::Fenced { instance_id } });
+                }
                 Some(Err(source @ KafkaError::MessageConsumptionFatal(_))) => {
                     self.unsent.push_back(Event::Failed { partition: None, error: Error::Fatal { context: "consuming", source } });
                 }
@@ -369,8 +373,13 @@ impl Reader {
         }
     }
 
+    /// Not while the brokers are away or the session is over. librdkafka keeps such a hint, sends it in the name of a member that is none any more, and takes
+    /// the refusal for the end of the whole consumer.
     fn write_hints_now(&mut self) {
         self.hinted_at = Instant::now();
+        if self.consumer.context().is_without_brokers() || self.consumer.assignment_lost() {
+            return;
+        }
         let mut list = TopicPartitionList::new();
         for inlet in &mut self.inlets {
             let hint = inlet.outlet.shared.hint.load(Ordering::Relaxed);
