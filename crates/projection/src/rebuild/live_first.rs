@@ -13,7 +13,7 @@ use crate::generations::Live;
 use crate::partition::BATCH_RECORDS_MAX;
 
 /// How long a part is put off at most.
-const PUT_OFF_MAX: Duration = Duration::from_secs(2);
+const PUT_OFF_MAX: Duration = Duration::from_secs(4);
 /// How often it is looked meanwhile. A generation that is catching up commits several times in it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
