@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod against_the_fold;
 #[cfg(test)]
+mod beside_readers;
+#[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
 mod fold;
