@@ -39,6 +39,7 @@ async fn to_resume_a_projection_has_the_stopped_partitions_of_all_its_processes_
     eventually(LIMIT, "all is read", async || stage.lag().await == 0).await;
     says(&process, "stopped_partitions", "", is(0.0)).await;
     assert_eq!(stage.projection().await.stopped_partitions, 0);
+    assert_eq!(stage.audit().await.first().map(|entry| (entry.action.as_str(), entry.outcome.as_str())), Some(("resume", "DONE")));
 
     let names: Vec<String> = stage.letters().await.into_iter().map(|letter| letter.name).collect();
     assert_eq!(names.len(), POISON_PER_MINUTE_MAX * refused.len() / REFUSED);
@@ -46,7 +47,6 @@ async fn to_resume_a_projection_has_the_stopped_partitions_of_all_its_processes_
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Applied(applied) if applied.records == 1)), "{outcomes:?}");
     let rows = read_rows(&Pool::open(&stage.config.generation_database(1)).expect("a pool")).await.expect("rows");
     assert_eq!(rows.stacks.len(), refused.len());
-    assert_eq!(stage.audit().await.first().map(|entry| (entry.action.as_str(), entry.outcome.as_str())), Some(("resume", "DONE")));
     process.stop().await.expect("it stops");
     stage.stop().await;
     let _ = std::fs::remove_file(log);
