@@ -216,6 +216,24 @@ impl World {
         Ok(())
     }
 
+    /// The ids by which the rows of generation 1 are compared, of each table that has rows.
+    pub(crate) async fn compared_ids(&self) -> Result<Vec<Vec<Uuid>>> {
+        let (client, connection) = idempo_pg::connect(&self.cluster.superuser("inventory_view_db")).await?;
+        tokio::spawn(connection);
+        let mut tables = Vec::new();
+        for ids in [
+            "item_id FROM inventory_g1.items",
+            "item_id FROM inventory_g1.item_events",
+            "player_id FROM inventory_g1.stacks",
+            "player_id FROM inventory_g1.loadouts",
+            "stream_id FROM projection.stream_version WHERE generation = 1",
+        ] {
+            let rows = client.query(&format!("SELECT {ids}"), &[]).await?;
+            tables.push(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?);
+        }
+        Ok(tables)
+    }
+
     /// Has coins and a sword go from hand to hand until the value is dropped.
     pub(crate) fn play_on(&self) -> Result<Playing> {
         let count = Arc::new(AtomicUsize::new(0));

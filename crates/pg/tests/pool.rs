@@ -193,3 +193,20 @@ fn a_connection_whose_runtime_ends_before_it_is_clean_is_closed() -> Result<()> 
         Ok(())
     })
 }
+
+#[tokio::test]
+async fn a_warmed_pool_has_its_connections_and_statements_before_anybody_asks() -> Result<()> {
+    let database = testing::empty_database().await;
+    let pool = Pool::open(&Config { max_connections: 3, ..single(&database) })?;
+    pool.warm(2, &[]).await?;
+    assert_eq!((pool.connections(), states(&database).await?.len()), (2, 2));
+    // No more than it may have are waited for.
+    pool.warm(100, &["SELECT 1 AS warmed"]).await?;
+    assert_eq!((pool.connections(), states(&database).await?.len()), (3, 3));
+    let clients = [pool.get().await?, pool.get().await?, pool.get().await?];
+    for client in &clients {
+        let sql = "SELECT count(*) FROM pg_prepared_statements WHERE statement = 'SELECT 1 AS warmed'";
+        assert_eq!(client.query_one(sql, &[]).await?.get::<_, i64>(0), 1);
+    }
+    Ok(())
+}

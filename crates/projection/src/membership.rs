@@ -1,5 +1,22 @@
 //! A member of a consumer group: partitions are taken where whoever keeps their positions says, run by a task each, and given up. What is done with
 //! their records is the [`Assignee`]'s: a projection's, or a reactor's.
+//!
+//! **A partition that has stopped is tried again** when people say that the cause is mended (`ResumeProjection`). What they say is kept where it stands that
+//! the partition has stopped: the store forgets the stop, and the process whose stop it was sees that ([`Progress::observed`](crate::Progress)) and joins the group anew. That
+//! is more than it takes where the partition's task could go on, but it serves every cause: the records are fetched again, of a log that may be another one
+//! by then, and partitions that have no task are taken like any other. So nothing is lost or doubled by it that is not by any taking of a partition:
+//! the epoch is raised, and reading begins at the checkpoint. What can come in between:
+//!
+//! * **A rebalance.** Whoever takes the partition has it forgotten that it has stopped, and tries it. A process that was due and has given the
+//!   partition up is not due any more.
+//! * **Somebody else has it under a later epoch, and the group has not said so yet.** The stop that was forgotten was not this process's, or is not any more: it does nothing,
+//!   and the group will take the partition from it.
+//! * **The stop is told after people said so.** It stands, for all to see, and they say so again.
+//! * **It stops again.** It is told again, under the new epoch.
+//! * **The end of the process, or its death.** Whoever takes the partition tries it.
+//! * **A drain of its dead letters.** It is one transaction under the old epoch: in before the partition is taken anew, or not at all.
+//! * **A pause.** It is in front of the reading: a partition that is tried again reads when it is over. To resume ends both.
+//! * **A switch, or a generation that is dropped.** Stops are those of a generation; a consumer that ends, ends.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -62,6 +79,14 @@ pub(crate) trait Assignee: Send + Sync + 'static {
     /// Says loudly why a partition stops that has no task to say it.
     fn halted(&self, partition: i32, halt: Halt);
 
+    /// Ends when a partition that has stopped is to be tried again; never, where nobody can want that.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    fn due(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// A partition is not this process's any more.
     fn released(&self, partition: i32);
 
@@ -98,6 +123,7 @@ pub(crate) async fn join<A: Assignee>(
                     tracing::info!(name = assignee.name(), error, "joining the group anew, which has given this member's place away");
                 }
             }
+            End::Due => tracing::info!(name = assignee.name(), "joining the group anew, to try partitions again that have stopped"),
             End::Failed(error) => tracing::warn!(name = assignee.name(), error, "the consumer failed, a new one is made"),
         }
         if started.elapsed() > STEADY_AFTER {
@@ -116,6 +142,8 @@ enum End {
     Fenced,
     /// The group knows another member by this one's instance id.
     Replaced(String),
+    /// See the documentation of the module.
+    Due,
     Failed(String),
 }
 
@@ -143,6 +171,7 @@ impl<A: Assignee> Member<'_, A> {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(End::Cancelled),
                 () = sleep_until(rejoin.unwrap_or_else(Instant::now)), if rejoin.is_some() => return Ok(End::Fenced),
+                () = self.assignee.due() => return Ok(End::Due),
                 event = events.next() => match event {
                     None => return Ok(End::Failed("the consumer has ended".to_owned())),
                     Some(Event::Assigned(assigned)) => {

@@ -30,6 +30,16 @@ const DRAINED_LETTERS: &str = "idempo_parked_drained_letters_total";
 const DRAINED_RECORDS: &str = "idempo_parked_drained_records_total";
 const COMMIT: &str = "idempo_projection_commit_duration_seconds";
 
+/// Shows the metrics of a generation, from here on or again.
+pub(crate) fn show_metrics(projection: &'static str, generation: i32) {
+    idempo_telemetry::show_series(&[("projection", projection), ("version", &generation.to_string())]);
+}
+
+/// Shows them no more: there is no such generation.
+pub(crate) fn hide_metrics(projection: &'static str, generation: i32) {
+    idempo_telemetry::hide_series(&[("projection", projection), ("version", &generation.to_string())]);
+}
+
 /// The metrics of one generation of a projection.
 pub(crate) struct Meters {
     labels: Vec<Label>,

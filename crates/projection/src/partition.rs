@@ -219,16 +219,19 @@ impl<S: Store> Task<S> {
         }
     }
 
-    /// Says loudly why the partition stops, also to those who ask the store, and holds it until it is taken away. Dead letters are drained meanwhile: to
-    /// have fewer of them may be what it waits for.
+    /// Says loudly why the partition stops, also to those who ask the store, and holds it until it is taken away, if only by its own process, which is
+    /// wanted to try it again. Dead letters are drained meanwhile: to have fewer of them may be what it waits for.
     async fn halt<P: Projector<Writes = S::Writes>, F: Feed + Sync>(&mut self, halt: Halt, feed: &F) {
         let Partition { home, topic, progress, store, lease, .. } = &self.partition;
         let (number, offset, reason, code) = (home.partition, halt.offset, halt.cause.to_string(), halt.cause.code());
         tracing::error!(projection = P::NAME, %topic, partition = number, offset, code, reason, "the partition has stopped");
         progress.halted(topic, number, halt);
         let noted = async {
-            if let Err(error) = self.patiently(|| store.note_stop(number, lease.epoch, code, &reason)).await {
-                tracing::debug!(%topic, partition = number, error = chain(&error), "why the partition has stopped could not be kept");
+            match self.patiently(|| store.note_stop(number, lease.epoch, code, &reason)).await {
+                Ok(()) => progress.stop_told(number, lease.epoch),
+                Err(error) => {
+                    tracing::debug!(%topic, partition = number, error = chain(&error), "why the partition has stopped could not be kept");
+                }
             }
         };
         tokio::select! {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the store or a broker is away ([`StoreError::is_transient`](crate::StoreError::is_transient)) | it is waited for; no attempt counts |
 //! | one record ([`Remedy::Park`]) | tried [`ATTEMPTS_MAX`] times, then a dead letter: its key is parked behind it, other keys flow |
-//! | the partition ([`Remedy::Stop`]) | it stops before the record until a person has mended the cause |
+//! | the partition ([`Remedy::Stop`]) | it stops before the record until people have mended the cause and say so |
 //! | too many records at once ([`Recent`], [`PARKED_KEYS_MAX`], [`PARKED_RECORDS_MAX`]) | the partition stops, and nothing goes to the dead-letter topic |
 //! | the dead-letter topic can't be written | it is waited for; the offset stays |
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use idempo_clock::SharedClock;
 use idempo_ids::StreamId;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::halt::Halt;
@@ -102,6 +102,8 @@ pub struct Progress {
     wishes: watch::Sender<Vec<i32>>,
     /// Whether there are dead letters.
     has_letters: AtomicBool,
+    /// Heard when a partition is due.
+    due: Notify,
 }
 
 struct Inner {
@@ -116,6 +118,10 @@ struct Partition {
     newest_at: Option<Timestamp>,
     /// Why it has stopped, by the store: as another process says, or one before this.
     noted: Option<String>,
+    /// The epoch under which this process has told the store that it has stopped, and the store has heard it.
+    told_under: Option<i64>,
+    /// Whether it has stopped and is to be tried again.
+    is_due: bool,
     /// The offset of the next record to be written, as last heard.
     head: i64,
     known_since: Timestamp,
@@ -126,8 +132,13 @@ struct Held {
     fence: CancellationToken,
 }
 
-/// What stood here before the store was asked: partition, epoch, next offset.
-pub(crate) struct Before(Vec<(i32, i64, i64)>);
+/// What stood here before the store was asked.
+pub(crate) struct Before {
+    /// What was held: partition, epoch, next offset.
+    held: Vec<(i32, i64, i64)>,
+    /// What had stopped, as the store had heard: partition, epoch.
+    told: Vec<(i32, i64)>,
+}
 
 impl Progress {
     /// Nothing known yet, of generation `generation` of `projection`.
@@ -144,6 +155,7 @@ impl Progress {
             turns: Semaphore::new(LARGE_AT_ONCE),
             wishes: watch::channel(Vec::new()).0,
             has_letters: AtomicBool::new(false),
+            due: Notify::new(),
         }
     }
 
@@ -262,7 +274,7 @@ impl Progress {
     pub(crate) fn held(&self, number: i32, lease: Lease) -> CancellationToken {
         let fence = CancellationToken::new();
         self.with(number, |partition| {
-            partition.state = PartitionState::Running;
+            partition.is_in(PartitionState::Running);
             partition.next_offset = lease.next_offset;
             partition.lease = Some(Held { epoch: lease.epoch, fence: fence.clone() });
         });
@@ -280,17 +292,36 @@ impl Progress {
 
     pub(crate) fn fenced(&self, number: i32) {
         self.meters.fenced();
-        self.with(number, |partition| (partition.state, partition.lease) = (PartitionState::Fenced, None));
+        self.with(number, |partition| partition.is_in(PartitionState::Fenced));
     }
 
     pub(crate) fn halted(&self, topic: &str, number: i32, halt: Halt) {
         self.meters.halted(topic, number, halt.offset, halt.cause.code());
-        self.with(number, |partition| (partition.state, partition.lease) = (PartitionState::Stopped(halt), None));
+        self.with(number, |partition| partition.is_in(PartitionState::Stopped(halt)));
+    }
+
+    /// The store has heard that a partition has stopped, from who had it under this epoch.
+    pub(crate) fn stop_told(&self, number: i32, epoch: i64) {
+        self.with(number, |partition| {
+            if matches!(partition.state, PartitionState::Stopped(_)) {
+                partition.told_under = Some(epoch);
+            }
+        });
+    }
+
+    /// Ends when a partition of this process that has stopped is to be tried again. There may be one who waits.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn due(&self) {
+        while !self.lock().partitions.values().any(|partition| partition.is_due) {
+            self.due.notified().await;
+        }
     }
 
     /// A partition is not this process's any more.
     pub(crate) fn released(&self, number: i32) {
-        self.with(number, |partition| (partition.state, partition.lease) = (PartitionState::Elsewhere, None));
+        self.with(number, |partition| partition.is_in(PartitionState::Elsewhere));
     }
 
     /// No partition is this process's any more.
@@ -321,14 +352,20 @@ impl Progress {
     pub(crate) fn before(&self) -> Before {
         let inner = self.lock();
         let held = inner.partitions.iter().filter_map(|(number, p)| Some((*number, p.lease.as_ref()?.epoch, p.next_offset)));
-        Before(held.collect())
+        let told = inner.partitions.iter().filter_map(|(number, p)| Some((*number, p.told_under?)));
+        Before { held: held.collect(), told: told.collect() }
     }
 
     /// The store says where the partitions stand: how others get on, and whether a partition held here was taken by somebody else or has fallen
     /// back, as after a crash of the server. What moves only with the next record would otherwise not be noticed while none comes.
+    ///
+    /// A partition of this process that has stopped is due when the store had heard so, and under the same epoch does not say it any more: somebody
+    /// wants it tried again ([`crate::Operations`]). That the store had heard it before it was asked is known by then, so a stop that is only about to be
+    /// told is not taken for one that was taken back. Under another epoch somebody else has the partition, and tried it by taking it.
     pub(crate) fn observed(&self, before: &Before, checkpoints: &[Checkpoint]) {
         for checkpoint in checkpoints {
-            let known = before.0.iter().find(|(number, ..)| *number == checkpoint.partition);
+            let known = before.held.iter().find(|(number, ..)| *number == checkpoint.partition);
+            let was_told = before.told.contains(&(checkpoint.partition, checkpoint.epoch));
             self.with(checkpoint.partition, |partition| match (&partition.lease, known) {
                 (Some(held), Some((_, epoch, next_offset))) if held.epoch == *epoch => {
                     if checkpoint.epoch != *epoch || checkpoint.next_offset < *next_offset {
@@ -340,9 +377,11 @@ impl Progress {
                 (None, _) => {
                     (partition.next_offset, partition.newest_at) = (checkpoint.next_offset, checkpoint.newest_at);
                     partition.noted.clone_from(&checkpoint.stopped);
+                    partition.is_due |= was_told && partition.told_under == Some(checkpoint.epoch) && checkpoint.stopped.is_none();
                 }
             });
         }
+        self.due.notify_one();
         self.meters.freshness(self.lag(None).ms);
     }
 
@@ -356,6 +395,8 @@ impl Progress {
                 next_offset: 0,
                 newest_at: None,
                 noted: None,
+                told_under: None,
+                is_due: false,
                 head: 0,
                 known_since: now,
             });
@@ -379,6 +420,70 @@ impl Progress {
     }
 }
 
+impl Partition {
+    /// What this process does with it from here on. A lease is had only as long as it runs.
+    fn is_in(&mut self, state: PartitionState) {
+        (self.state, self.lease, self.told_under, self.is_due) = (state, None, None, false);
+    }
+}
+
 fn millis_between(earlier: Timestamp, later: Timestamp) -> i64 {
     later.as_millisecond().saturating_sub(earlier.as_millisecond()).max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use idempo_clock::SystemClock;
+
+    use super::*;
+    use crate::halt::Cause;
+
+    /// A partition that was taken under epoch 7 and has stopped.
+    fn stopped() -> Progress {
+        let progress = Progress::new(SystemClock::shared(), "test", 1);
+        progress.held(0, Lease { epoch: 7, next_offset: 5, last_event: None });
+        progress.halted("topic", 0, Halt { offset: 5, cause: Cause::Flood });
+        progress
+    }
+
+    fn stands(epoch: i64, stopped: Option<&str>) -> [Checkpoint; 1] {
+        [Checkpoint { partition: 0, epoch, next_offset: 5, newest_at: None, stopped: stopped.map(str::to_owned) }]
+    }
+
+    fn is_due(progress: &Progress) -> bool {
+        progress.due().now_or_never().is_some()
+    }
+
+    #[test]
+    fn a_stop_that_the_store_has_heard_and_forgotten_is_tried_again_once() {
+        let progress = stopped();
+        progress.stop_told(0, 7);
+        progress.observed(&progress.before(), &stands(7, Some("DEAD_LETTER_FLOOD")));
+        assert!(!is_due(&progress));
+        progress.observed(&progress.before(), &stands(7, None));
+        assert!(is_due(&progress));
+        progress.released(0);
+        assert!(!is_due(&progress));
+        progress.observed(&progress.before(), &stands(8, None));
+        assert!(!is_due(&progress));
+    }
+
+    #[test]
+    fn a_stop_that_the_store_had_not_heard_when_it_was_asked_is_none_that_it_has_forgotten() {
+        let progress = stopped();
+        let before = progress.before();
+        progress.observed(&before, &stands(7, None));
+        progress.stop_told(0, 7);
+        progress.observed(&before, &stands(7, None));
+        assert!(!is_due(&progress));
+    }
+
+    #[test]
+    fn a_partition_that_somebody_else_has_taken_since_is_theirs_to_try() {
+        let progress = stopped();
+        progress.stop_told(0, 7);
+        progress.observed(&progress.before(), &stands(8, None));
+        assert!(!is_due(&progress));
+    }
 }

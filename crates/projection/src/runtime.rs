@@ -273,16 +273,27 @@ impl<P: Projector<Writes = S::Writes>, S: Store> Assignee for Projecting<P, S> {
     fn halted(&self, number: i32, halt: Halt) {
         let (offset, code, reason) = (halt.offset, halt.cause.code(), halt.cause.to_string());
         tracing::error!(projection = P::NAME, topic = %self.topic, partition = number, offset, code, reason, "the partition has stopped");
-        if let Some(epoch) = self.progress.epoch(number) {
-            let store = Arc::clone(&self.store);
+        let epoch = self.progress.epoch(number);
+        self.progress.halted(&self.topic, number, halt);
+        if let Some(epoch) = epoch {
+            let (store, progress, topic) = (Arc::clone(&self.store), Arc::clone(&self.progress), Arc::clone(&self.topic));
             tokio::spawn(async move {
-                // A hint for other processes; this one says it in any case.
-                if let Err(error) = store.note_stop(number, epoch, code, &reason).await {
-                    tracing::debug!(partition = number, error = chain(&error), "why the partition has stopped could not be kept");
+                let never = CancellationToken::new();
+                // For other processes, and for people who want it tried again; that it has stopped this one says in any case. However late it is told,
+                // it is nothing under a later epoch.
+                let told = patiently((&topic, number), &progress.meters, &never, || store.note_stop(number, epoch, code, &reason)).await;
+                match told {
+                    Ok(()) => progress.stop_told(number, epoch),
+                    Err(error) => {
+                        tracing::debug!(partition = number, error = chain(&error), "why the partition has stopped could not be kept");
+                    }
                 }
             });
         }
-        self.progress.halted(&self.topic, number, halt);
+    }
+
+    fn due(&self) -> impl Future<Output = ()> + Send {
+        self.progress.due()
     }
 
     fn released(&self, partition: i32) {

@@ -21,6 +21,8 @@ mod reactor_support;
 #[cfg(test)]
 mod runtime;
 #[cfg(test)]
+mod stops;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod view;

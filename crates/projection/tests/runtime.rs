@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use idempo_devstack::testing::{self, eventually};
-use idempo_kafka::{ConsumerConfig, Delivery, Outgoing, Producer, ProducerConfig, SendError, TopicSpec, ensure_topics, partition_of};
+use idempo_kafka::{
+    Consumer, ConsumerConfig, Delivery, Event, Outgoing, Producer, ProducerConfig, SendError, TopicSpec, ensure_topics, partition_of,
+};
 use idempo_projection::{Cause, Halt, Options, PartitionState, Progress, Projection, Reached};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{LIMIT, Postgres, Tally, Totals, View, granted, of_unknown_type, player, progress, stream_of};
 
 pub(crate) const PARTITIONS: i32 = 4;
+/// After how long without a sign of it a member of the group is taken for dead: the least that the brokers allow.
+const SESSION_TIMEOUT_MS: u32 = 6_000;
 
 pub(crate) fn kafka() -> idempo_kafka::Config {
     idempo_kafka::Config { brokers: testing::kafka_brokers(), ..idempo_kafka::Config::default() }
@@ -82,10 +86,19 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(view: &View, topic: &Topic, group: &str) -> Self {
+        Self::named(view, topic, group, "")
+    }
+
+    /// A process with a name of its own in the group.
+    fn named(view: &View, topic: &Topic, group: &str, instance_id: &str) -> Self {
         let (store, progress, cancel) = (view.store(&topic.name), progress(), CancellationToken::new());
         let options = Options {
             kafka: kafka(),
-            consumer: ConsumerConfig { session_timeout_ms: 6_000, ..ConsumerConfig::default() },
+            consumer: ConsumerConfig {
+                session_timeout_ms: SESSION_TIMEOUT_MS,
+                instance_id: instance_id.to_owned(),
+                ..ConsumerConfig::default()
+            },
             group_id: format!("{}{group}", topic.name),
             topic: topic.name.clone(),
             partitions: topic.partitions,
@@ -271,4 +284,40 @@ async fn a_reader_of_another_process_sees_what_it_waits_for() {
     assert!(view.totals().await[&player(3)].0 >= 5);
     assert_eq!(reading.reached(&[(stream_of(3), 6)], Duration::from_millis(50)).await.expect("the database answers"), Reached::NotYet);
     writing.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_name_somebody_else_takes_is_fenced_by_the_broker_and_comes_back_by_itself() {
+    const NAME: &str = "projector-1";
+    let (view, topic) = (View::new().await, Topic::new().await);
+    let process = Process::named(&view, &topic, "", NAME);
+    topic.write(grants(10, 1..=10)).await;
+    eventually_totals(&view, &totals(10, 10)).await;
+
+    // The broker gives it the partitions, and answers FENCED_INSTANCE_ID to whoever had the name.
+    let config = ConsumerConfig {
+        group_id: topic.name.clone(),
+        topics: vec![topic.name.clone()],
+        instance_id: NAME.to_owned(),
+        session_timeout_ms: SESSION_TIMEOUT_MS,
+        ..ConsumerConfig::default()
+    };
+    let (intruder, mut events) = Consumer::start(&kafka(), &config).expect("a consumer");
+    let next =
+        async |events: &mut idempo_kafka::Events| tokio::time::timeout(LIMIT, events.next()).await.expect("in time").expect("an event");
+    let mut was_given = false;
+    // The process makes another consumer, which takes the name back: then the other one is told the same.
+    let failed = loop {
+        match next(&mut events).await {
+            Event::Assigned(assigned) => was_given |= !assigned.partitions().is_empty(),
+            Event::Revoked(revoked) => revoked.done(),
+            Event::Failed { partition, error } => break (partition, error.to_string()),
+        }
+    };
+    assert!(was_given && failed.0.is_none(), "{failed:?}");
+    intruder.close().await;
+    topic.write(grants(10, 11..=20)).await;
+    eventually_totals(&view, &totals(10, 20)).await;
+    eventually(LIMIT, "nothing is left", async || process.view.lag(None).events == 0).await;
+    process.stop().await;
 }

@@ -52,7 +52,7 @@ impl Default for ServerConfig {
             streams_per_connection_limit: 256,
             max_request_bytes: 1024 * 1024,
             max_response_bytes: 4 * 1024 * 1024,
-            max_header_list_bytes: 16 * 1024,
+            max_header_list_bytes: 8 * 1024,
             handshake_ms: 5_000,
             keepalive_interval_ms: 20_000,
             keepalive_timeout_ms: 10_000,

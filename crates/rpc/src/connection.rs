@@ -1,4 +1,9 @@
-//! Connections: how many there are at once, how long they live, and how they end when draining takes too long.
+//! Connections: how many there are at once, how long they live, how much each is read at a time, and how they end when draining takes too long.
+//!
+//! HTTP/2 reads a connection for as long as there is something to read, and only then begins the calls that it has found. A client that sends as fast
+//! as it can would have a thread for itself, and fill the memory with calls that nobody has looked at: reset or not, their headers are kept until then. So
+//! a connection has a turn like everybody else: after [`READ_TURN_BYTES`] its calls are begun, and the other connections and calls come before it
+//! goes on.
 
 use std::io;
 use std::pin::Pin;
@@ -10,12 +15,18 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::coop;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
 
 /// How long nothing is accepted after accepting failed, as it does where file descriptors have run out: the server would spin otherwise.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// How much is read of a connection until its calls are begun and it is others' turn; a read may go beyond by what a buffer holds.
+pub(crate) const READ_TURN_BYTES: usize = 8 * 1024;
+/// The operations that tokio lets a task do in a turn of its own.
+const TURN_OPERATIONS: usize = 128;
 
 /// How long connections may live.
 #[derive(Debug, Clone, Copy)]
@@ -87,13 +98,23 @@ impl AsyncRead for Connection {
         if self.end.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        spend_turn(buf.filled().len().saturating_sub(before), cx);
         if read.is_ready()
             && let Some(end) = self.end_after_handshake.take()
         {
             self.end.as_mut().reset(end);
         }
         read
+    }
+}
+
+/// Counts so many bytes as their part of the task's turn. When it is used up, there is nothing to read until the task's next one.
+fn spend_turn(bytes: usize, cx: &mut Context<'_>) {
+    for _ in 0..bytes / (READ_TURN_BYTES / TURN_OPERATIONS) {
+        let Poll::Ready(operation) = coop::poll_proceed(cx) else { return };
+        operation.made_progress();
     }
 }
 

@@ -19,7 +19,7 @@ use tower::{BoxError, ServiceBuilder};
 
 use crate::call::{self, CallLayer};
 use crate::config::ServerConfig;
-use crate::connection;
+use crate::connection::{self, READ_TURN_BYTES};
 use crate::deadline::DeadlineLayer;
 use crate::health;
 use crate::transport_error::{contain_panic, explain, limit_request, overloaded};
@@ -29,10 +29,20 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// The largest HTTP/2 frame, in bytes: the protocol's own default.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
-/// How many calls that their client reset may wait on a connection before it is cut off, for each call that it may have open. A client whose
-/// deadlines pass while this process gets no core gives up all its calls, and those that it sends again, some times over; one that only opens
-/// and resets gets further than that in no time.
-const PENDING_RESETS_PER_STREAM: usize = 4;
+/// The fewest bytes that a call and its reset take on the wire, of a client that means the call: their frames, a deadline, a message with an id. Ours
+/// take 85 and more.
+const RESET_CALL_BYTES_MIN: usize = 64;
+/// How many calls that their client has reset may wait on a connection, unseen, before it is cut off with ENHANCE_YOUR_CALM ("rapid reset",
+/// CVE-2023-44487): as many as fit into a turn of reading ([`READ_TURN_BYTES`]) and the read that goes beyond it. What was read is looked at before
+/// more is read, so this bounds how many there are in one turn, and neither how many there are in a second nor while this process gets no core: a
+/// client whose deadlines pass then gives up all its calls, and those that it sends again, many times over, and has no more than this in a turn.
+/// Without turns no number tells the two apart: with a quarter of the calls that may be open, clients of a loaded machine were cut off; with four
+/// times as many, 64 connections that sent bursts of them took 270 MB, and 1.6 GB with headers as long as they may be. With turns it was 97 MB, and
+/// 3 MB where they sent without end.
+///
+/// Who stays below it with longer calls has a turn like others, and the memory of a turn. A call that came with its reset gets to no handler
+/// ([`DeadlineLayer`]); one that is reset later gives its place back, and there are never more at once than `concurrency_limit`.
+const PENDING_RESETS_MAX: usize = 2 * READ_TURN_BYTES / RESET_CALL_BYTES_MIN;
 /// How many calls we reset for a client's errors before its connection ends.
 const ERROR_RESETS_MAX: usize = 64;
 /// How long connections get to end after they are cut.
@@ -206,8 +216,6 @@ fn routes(config: &ServerConfig, service: Service, reporter: &HealthReporter) ->
 /// connections that stay open after their age is their [`connection::Lifetime`].
 /// `timeout` stays unset: it would answer CANCELLED.
 fn http2(config: &ServerConfig) -> Server {
-    let pending_resets_max =
-        usize::try_from(config.streams_per_connection_limit).unwrap_or(usize::MAX).saturating_mul(PENDING_RESETS_PER_STREAM);
     Server::builder()
         .accept_http1(false)
         .max_concurrent_streams(config.streams_per_connection_limit)
@@ -215,7 +223,7 @@ fn http2(config: &ServerConfig) -> Server {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES_MAX)
         .http2_max_header_list_size(config.max_header_list_bytes)
-        .http2_max_pending_accept_reset_streams(Some(pending_resets_max))
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
         .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
         .http2_keepalive_interval(Some(Duration::from_millis(config.keepalive_interval_ms)))
         .http2_keepalive_timeout(Some(Duration::from_millis(config.keepalive_timeout_ms)))

@@ -6,8 +6,10 @@ mod shell {
     mod connections;
     mod deadlines;
     mod draining;
+    mod hostile;
     mod platform;
     mod support;
     mod telemetry;
     mod transport_errors;
+    mod wire;
 }

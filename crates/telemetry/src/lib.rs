@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-pub use prometheus::{Metrics, metrics_handle};
+pub use prometheus::{Metrics, hide_series, metrics_handle, show_series};
 pub use trace_context::{span_link_from, span_parent_from, traceparent_of, traceparent_of_current_span};
 pub use traces::export_layer;
 

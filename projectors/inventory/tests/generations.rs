@@ -26,7 +26,7 @@ fn reason(status: &Status) -> String {
     status.get_details_error_info().expect("an ErrorInfo").reason
 }
 
-fn rebuild(source: RebuildSource) -> StartRebuildRequest {
+pub(crate) fn rebuild(source: RebuildSource) -> StartRebuildRequest {
     let workers = if source == RebuildSource::Kafka { 0 } else { 2 };
     StartRebuildRequest {
         name: PROJECTION.to_owned(),
@@ -37,7 +37,7 @@ fn rebuild(source: RebuildSource) -> StartRebuildRequest {
     }
 }
 
-fn switch(number: i32, force: bool) -> SwitchGenerationRequest {
+pub(crate) fn switch(number: i32, force: bool) -> SwitchGenerationRequest {
     SwitchGenerationRequest { name: generation_name(number), live_generation: 0, force, reason: "a test".to_owned() }
 }
 
@@ -263,7 +263,7 @@ async fn a_rebuild_whose_process_is_gone_is_ended_by_another_one() {
 }
 
 /// Clients that read without a pause.
-struct Readers {
+pub(crate) struct Readers {
     stop: Arc<AtomicBool>,
     slowest_us: Arc<AtomicU64>,
     reads: Arc<AtomicU64>,
@@ -271,7 +271,7 @@ struct Readers {
 }
 
 impl Readers {
-    fn start(stage: &Stage) -> Self {
+    pub(crate) fn start(stage: &Stage) -> Self {
         let (stop, slowest_us, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (mut client, stopped, slowest, ended) = (stage.queries.clone(), Arc::clone(&stop), Arc::clone(&slowest_us), Arc::clone(&reads));
         let task = tokio::spawn(async move {
@@ -287,13 +287,13 @@ impl Readers {
     }
 
     /// Waits until some more reads are answered.
-    async fn read_on(&self) {
+    pub(crate) async fn read_on(&self) {
         let before = self.reads.load(Ordering::SeqCst);
         eventually(LIMIT, "reads are answered", async || self.reads.load(Ordering::SeqCst) > before + 5).await;
     }
 
     /// The slowest read, in microseconds.
-    async fn stop(self) -> u64 {
+    pub(crate) async fn stop(self) -> u64 {
         self.stop.store(true, Ordering::SeqCst);
         tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("it ends").expect("no read failed");
         self.slowest_us.load(Ordering::SeqCst)

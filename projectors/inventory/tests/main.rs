@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod against_the_fold;
 #[cfg(test)]
+mod beside_readers;
+#[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
 mod fold;
@@ -26,6 +28,8 @@ mod reactors;
 mod sql;
 #[cfg(test)]
 mod stage;
+#[cfg(test)]
+mod stopped;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use idempo_devstack::Service;
 use idempo_devstack::testing::{self, eventually};
-use idempo_proto::ops::v1::{CancelRebuildRequest, GenerationState, StartRebuildRequest, SwitchGenerationRequest};
+use idempo_proto::ops::v1::projection_service_client::ProjectionServiceClient;
+use idempo_proto::ops::v1::{
+    CancelRebuildRequest, DropGenerationRequest, GenerationState, PauseProjectionRequest, ResumeProjectionRequest, StartRebuildRequest,
+    SwitchGenerationRequest,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -14,7 +18,12 @@ use crate::world::large_sample;
 const SLOW: i64 = 20;
 
 /// A process beside the one of the stage.
-async fn beside(stage: &Stage, log: &std::path::Path) -> Service {
+pub(crate) async fn beside(stage: &Stage, log: &std::path::Path) -> Service {
+    beside_with(stage, log, &[]).await
+}
+
+/// The same, with further variables.
+pub(crate) async fn beside_with(stage: &Stage, log: &std::path::Path, further: &[(&str, &str)]) -> Service {
     let (view, store) = stage.databases();
     let variables = [
         ("IDEMPO_DATABASE__URL", testing::cluster().role_url(view, "idempo_inventory_projector")),
@@ -26,7 +35,8 @@ async fn beside(stage: &Stage, log: &std::path::Path) -> Service {
         ("IDEMPO_REBUILD_PART_EVENTS", stage.config.rebuild_part_events.to_string()),
         ("IDEMPO_OPERATORS__OPEN", "true".to_owned()),
     ];
-    let variables = variables.map(|(name, value)| (name.to_owned(), value)).to_vec();
+    let further = further.iter().map(|(name, value)| (*name, (*value).to_owned()));
+    let variables = variables.into_iter().chain(further).map(|(name, value)| (name.to_owned(), value)).collect();
     Service::run("the other projector", "idempo-inventory-projector", variables, log.to_owned()).await.expect("it starts")
 }
 
@@ -43,7 +53,7 @@ async fn value(service: &Service, metric: &str, label: &str) -> Option<f64> {
 }
 
 /// Waits until it says so.
-async fn says(service: &Service, metric: &str, label: &str, is_it: impl Fn(f64) -> bool) {
+pub(crate) async fn says(service: &Service, metric: &str, label: &str, is_it: impl Fn(f64) -> bool) {
     let awaited = format!("{metric}{{{label}}}");
     eventually(LIMIT, &awaited, async || value(service, metric, label).await.is_some_and(&is_it)).await;
 }
@@ -57,7 +67,7 @@ fn rebuild(events_per_second_max: i64) -> StartRebuildRequest {
     }
 }
 
-fn is(expected: f64) -> impl Fn(f64) -> bool {
+pub(crate) fn is(expected: f64) -> impl Fn(f64) -> bool {
     move |found| (found - expected).abs() < f64::EPSILON
 }
 
@@ -108,6 +118,30 @@ async fn metrics_tell_of_a_rebuild_while_it_runs_and_of_what_came_of_it() {
     says(&process, "switches_total", "", is(1.0)).await;
     says(&process, "generations", "state=\"retired\"", is(1.0)).await;
 
+    // Of one that is dropped nothing is said any more, by whichever process; the other ones' series stay.
+    says(&process, "position", "version=\"1\"", |_| true).await;
+    let drop = DropGenerationRequest { name: generation_name(1), reason: "a test".to_owned() };
+    stage.ops.drop_generation(said(drop)).await.expect("it is dropped");
+    for metric in ["position", "head", "events_total", "freshness_seconds", "stopped_partitions"] {
+        eventually(LIMIT, metric, async || value(&process, metric, "version=\"1\"").await.is_none()).await;
+        assert!(value(&process, metric, &format!("version=\"{number}\"")).await.is_some(), "{metric}");
+    }
+
+    // Alone, it does all of the work itself.
+    let mut ops = ProjectionServiceClient::connect(format!("http://{}", process.grpc())).await.expect("it is reached");
+    let stage = stage.replaced_after(async |_, _| {
+        let before = value(&process, "rebuilt_events_total", "").await.unwrap_or_default();
+        ops.start_rebuild(said(rebuild(0))).await.expect("it begins");
+        says(&process, "rebuilt_events_total", "", |read| read >= before + f64::from(events)).await;
+        says(&process, "paused", "", is(0.0)).await;
+        let pause = PauseProjectionRequest { name: PROJECTION.to_owned(), reason: "a test".to_owned() };
+        ops.pause_projection(said(pause)).await.expect("it is paused");
+        says(&process, "paused", "", is(1.0)).await;
+        let resume = ResumeProjectionRequest { name: PROJECTION.to_owned(), reason: "a test".to_owned() };
+        ops.resume_projection(said(resume)).await.expect("it goes on");
+        says(&process, "paused", "", is(0.0)).await;
+    });
+    let stage = stage.await;
     process.stop().await.expect("it stops");
     stage.stop().await;
     // An error shows the end of it; nobody needs the rest.

@@ -1,5 +1,7 @@
 //! The rows of one player made anew, on real servers, while players go on.
 
+use std::os::unix::process::ExitStatusExt as _;
+
 use idempo_devstack::testing::eventually;
 use idempo_ids::PlayerId;
 use idempo_inventory_projector::{Rows, fold, read_rows};
@@ -7,16 +9,23 @@ use idempo_pg::Pool;
 use idempo_proto::event::v1::EventEnvelope;
 use idempo_proto::event::v1::event_envelope::Data;
 use idempo_proto::event::v1::item_portion::What;
+use idempo_proto::ops::v1::projection_service_client::ProjectionServiceClient;
 use idempo_proto::ops::v1::{RebuildPlayerRequest, RebuildPlayerResponse, VerificationAgainst, VerificationState};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::metrics::beside_with;
 use crate::stage::{PROJECTION, Stage, said};
 use crate::support::LIMIT;
-use crate::world::{large_sample, player, stream};
+use crate::world::{World, large_sample, player, stream};
 
 /// So many events come between two rebuilds of a player.
 const CHUNK: usize = 60;
+/// The most streams and events that a player's rows may follow from.
+const STREAMS_MAX: usize = 1_000;
+const EVENTS_MAX: usize = 100_000;
+/// The signal with which a process ends itself at a named point.
+const SIGKILL: i32 = 9;
 
 fn reason(status: &Status) -> String {
     status.get_details_error_info().expect("an ErrorInfo").reason
@@ -224,4 +233,75 @@ async fn what_can_not_be_done_leaves_everything_as_it_was_and_is_noted() {
     assert_eq!(outcomes.len(), 6, "{outcomes:?}");
     assert!(!outcomes.contains(&"DONE".to_owned()), "{outcomes:?}");
     stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_player_whose_rows_follow_from_too_much_is_refused_and_one_who_is_at_the_limit_is_not() {
+    let stage = Stage::start().await;
+    // Player 0's stream, and one of each other.
+    let world = World::of_gifts(STREAMS_MAX - 1);
+    stage.append_at_once(&world.envelopes, "7").await;
+    stage.publish(&world.envelopes).await;
+    eventually(LIMIT, "all is in", async || stage.lag().await == 0).await;
+    let before = rows(&stage).await;
+    let done = rebuilt(&stage, player(0), false).await;
+    assert_eq!((done.streams, counts(&done)), (1_000, [0, 0, 0]), "{done:?}");
+
+    // One more stream, by a gift that the generation need not even have.
+    let further = World::of_gifts(STREAMS_MAX).envelopes.split_off(world.envelopes.len());
+    stage.append(&further, "8").await;
+    let refused = stage.ops.clone().rebuild_player(said(asked(player(0), false))).await.expect_err("it is too much");
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "PLAYER_TOO_LARGE"));
+    assert!(refused.message().contains("more than 1000 streams"), "{refused:?}");
+    // Whoever has one of the gifts has no more to do with the others.
+    let small = rebuilt(&stage, player(5), false).await;
+    assert_eq!((small.streams, small.things), (2, 1), "{small:?}");
+    assert_eq!(rows(&stage).await, before);
+    let outcomes: Vec<String> = stage.twin_audit().await.into_iter().map(|entry| entry.outcome).collect();
+    assert_eq!(outcomes, ["DONE", "PLAYER_TOO_LARGE", "DONE"]);
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_player_with_more_events_than_are_folded_at_once_is_refused() {
+    let stage = Stage::start().await;
+    let world = World::of_arrows(EVENTS_MAX + 1);
+    let (most, last) = world.envelopes.split_at(EVENTS_MAX);
+    stage.append_at_once(most, "7").await;
+    stage.publish(most).await;
+    eventually(LIMIT, "all is in", async || stage.lag().await == 0).await;
+    let done = rebuilt(&stage, player(0), false).await;
+    assert_eq!((done.events, counts(&done)), (100_000, [0, 0, 0]), "{done:?}");
+
+    stage.append(last, "8").await;
+    let refused = stage.ops.clone().rebuild_player(said(asked(player(0), true))).await.expect_err("it is too much");
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "PLAYER_TOO_LARGE"));
+    assert!(refused.message().contains("more than 100000 events"), "{refused:?}");
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_killed_before_it_commits_a_player_leaves_everything_as_it_was_and_holds_nobody() {
+    let world = large_sample();
+    let (before, after) = world.envelopes.split_at(world.envelopes.len() - CHUNK);
+    let stage = with_all_in(before).await;
+    damage(&stage).await;
+    let damaged = rows(&stage).await;
+    let log = std::env::temp_dir().join(format!("{}killed.log", stage.topic));
+    let mut doomed = beside_with(&stage, &log, &[("IDEMPO_KILL_AT", idempo_projection::failpoint::PLAYER_BEFORE_COMMIT)]).await;
+    let mut ops = ProjectionServiceClient::connect(format!("http://{}", doomed.grpc())).await.expect("it is reached");
+    ops.rebuild_player(said(asked(player(1), false))).await.expect_err("it dies over it");
+    let status = doomed.wait_end(LIMIT).await.expect("it is dead");
+    assert_eq!(status.signal(), Some(SIGKILL), "{status}");
+    assert_eq!(rows(&stage).await, damaged);
+    assert_eq!(stage.twin_audit().await, []);
+
+    // Its locks are gone with it: the consumers go on, those that were its own with another process.
+    stage.append(after, "7").await;
+    stage.publish(after).await;
+    eventually(LIMIT, "all is in", async || stage.lag().await == 0).await;
+    assert!(counts(&rebuilt(&stage, player(1), false).await).iter().all(|count| *count >= 2));
+    assert_eq!(rows(&stage).await, fold(&world.events()).expect("it folds"));
+    stage.stop().await;
+    let _ = std::fs::remove_file(log);
 }

@@ -160,6 +160,30 @@ impl Stage {
         client.batch_execute("COMMIT").await.expect("it commits");
     }
 
+    /// The same for many events, in which each stream's are in order; in one statement.
+    pub(crate) async fn append_at_once(&self, envelopes: &[EventEnvelope], xid: &str) {
+        let client = self.superuser(&self.servers.store).await;
+        client.batch_execute("SET statement_timeout = 0").await.expect("it is set");
+        let bytes: Vec<Vec<u8>> = envelopes.iter().map(EventEnvelope::encode_to_vec).collect();
+        let of = |pick: fn(&EventEnvelope) -> &[u8]| envelopes.iter().map(|envelope| id(pick(envelope))).collect::<Vec<Uuid>>();
+        let (streams, events, keys) = (of(|one| &one.stream_id), of(|one| &one.event_id), of(|one| &one.partition_key));
+        let seqs: Vec<i64> = envelopes.iter().map(|_| self.servers.seq.fetch_add(1, Ordering::SeqCst)).collect();
+        let versions: Vec<i64> = envelopes.iter().map(|envelope| i64::try_from(envelope.version).expect("small")).collect();
+        let event_type = |bytes: &Vec<u8>| Outline::read(&bytes.clone().into()).expect("an event").event_type;
+        let types: Vec<i16> = bytes.iter().map(|bytes| i16::try_from(event_type(bytes)).expect("small")).collect();
+        let sql = format!(
+            "WITH e AS (
+                INSERT INTO es.events (xid, seq, stream_id, version, event_id, event_type, envelope)
+                SELECT '{xid}', * FROM unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::uuid[], $5::smallint[], $6::bytea[])
+            )
+            INSERT INTO es.streams (stream_id, category, partition_key, version)
+            SELECT s.stream_id, 0, s.key, max(s.version) FROM unnest($2::uuid[], $7::uuid[], $3::bigint[]) AS s (stream_id, key, version)
+            GROUP BY 1, 3"
+        );
+        let rows: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [&seqs, &streams, &versions, &events, &types, &bytes, &keys];
+        client.execute(&sql, &rows).await.expect("events");
+    }
+
     pub(crate) async fn append_and_stay_open(&self, envelope: &EventEnvelope) -> Open {
         let client = self.superuser(&self.servers.store).await;
         client
@@ -302,8 +326,32 @@ impl Stage {
 
     /// Whether anybody waits for a lock in the event store.
     pub(crate) async fn waits_for_lock(&self) -> bool {
-        let sql = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        self.superuser(&self.servers.store).await.query_one(sql, &[]).await.expect("a row").get(0)
+        self.wait_for_events().await > 0
+    }
+
+    /// How many sessions wait for a lock in the event store.
+    pub(crate) async fn wait_for_events(&self) -> i64 {
+        waiting(&self.superuser(&self.servers.store).await).await
+    }
+
+    /// How many sessions wait for a lock in the read model.
+    pub(crate) async fn wait_for_rows(&self) -> i64 {
+        waiting(&self.superuser(&self.servers.view).await).await
+    }
+
+    /// Keeps everybody from reading the live generation's items, until it is dropped with its answer.
+    pub(crate) async fn lock_items(&self) -> Open {
+        let client = self.superuser(&self.servers.view).await;
+        let sql = "SET idle_in_transaction_session_timeout = 0; BEGIN; LOCK TABLE inventory_g1.items IN ACCESS EXCLUSIVE MODE";
+        client.batch_execute(sql).await.expect("a lock");
+        Open(client)
+    }
+
+    /// The sessions of those who read and look after the read model, writers apart.
+    pub(crate) async fn sessions(&self) -> i64 {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1";
+        let name = &self.config.database.application_name;
+        self.superuser(&self.servers.view).await.query_one(sql, &[name]).await.expect("a row").get(0)
     }
 
     pub(crate) async fn audit(&mut self) -> Vec<ProjectionAuditEntry> {
@@ -356,6 +404,12 @@ impl Stage {
         }
         traces
     }
+}
+
+/// How many sessions of a client's database wait for a lock.
+async fn waiting(client: &Client) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    client.query_one(sql, &[]).await.expect("a row").get(0)
 }
 
 fn id(bytes: &[u8]) -> Uuid {

@@ -105,3 +105,18 @@ async fn a_stack_that_would_fall_below_zero_is_refused_as_a_whole() {
     assert!(matches!(store.commit(&batch).await, Err(StoreError::Refused(_))));
     assert_eq!(read_rows(&read_model.pool).await.expect("the rows can be read"), idempo_inventory_projector::Rows::default());
 }
+
+#[tokio::test]
+async fn rows_whose_ids_end_alike_are_compared_in_one_part() {
+    let model = ReadModel::new().await;
+    let client = model.pool.get().await.expect("a connection");
+    let player = |end: &str| format!("01890000-0000-7000-8000-{end}");
+    for (end, item_type) in [("00000000000a", "arrow"), ("00000000000a", "ore"), ("00000000010a", "arrow"), ("00000000000b", "arrow")] {
+        let sql = format!("INSERT INTO stacks VALUES ('{}', '{item_type}', 1, 0, now())", player(end));
+        client.batch_execute(&sql).await.expect("a row");
+    }
+    let sql = "SELECT bucket, row_count FROM projection.fingerprints('inventory', 1, 'stacks', 'player_id') ORDER BY 1";
+    let rows = client.query(sql, &[]).await.expect("fingerprints");
+    let parts: Vec<(i32, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(parts, [(0x0a, 3), (0x0b, 1)]);
+}

@@ -106,6 +106,24 @@ impl World {
         world
     }
 
+    /// A world in which player 0 has given an item each to so many others.
+    pub(crate) fn of_gifts(others: usize) -> Self {
+        let mut world = Self::default();
+        for other in 1..=others {
+            world.made += 1;
+            world.grant(0);
+            world.transfer(other - 1, other, None);
+        }
+        world
+    }
+
+    /// A world in which player 0 was granted an arrow so many times.
+    pub(crate) fn of_arrows(times: usize) -> Self {
+        let mut world = Self::default();
+        (0..times).for_each(|_| world.stack_grows(0, 1));
+        world
+    }
+
     /// Every event, decoded.
     pub(crate) fn events(&self) -> Vec<Event> {
         self.envelopes.iter().map(|envelope| Event::decode(&envelope.encode_to_vec().into()).expect("an event")).collect()

@@ -107,7 +107,7 @@ pub enum Command {
         /// Which.
         projection: String,
     },
-    /// Has the consumers go on where they stopped.
+    /// Has the consumers go on where they stand: those that were paused, and partitions that have stopped, once the cause is mended.
     Resume {
         /// Which.
         projection: String,

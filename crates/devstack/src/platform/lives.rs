@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::Platform;
+use super::{Platform, Service};
 
 impl Platform {
     /// Starts a process that is not running, on the addresses it had, with variables beside its own for this life only. Does not wait: it may be told
@@ -43,11 +43,21 @@ impl Platform {
     /// # Errors
     /// When it still runs after `limit`; the message has the end of its log.
     pub async fn wait_end(&mut self, name: &str, limit: Duration) -> Result<ExitStatus> {
-        let service = self.service_mut(name)?;
-        let process = service.running()?;
+        self.service_mut(name)?.wait_end(limit).await
+    }
+}
+
+impl Service {
+    /// Waits until it ends without being killed from outside, and says how it did. It can be started again then.
+    ///
+    /// # Errors
+    /// When it still runs after `limit`; the message has the end of its log.
+    pub async fn wait_end(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let name = self.launch.name.clone();
+        let process = self.running()?;
         let ended = process.wait(limit).await?;
         let status = ended.with_context(|| format!("{name} still runs after {} s{}", limit.as_secs(), process.log_tail()))?;
-        service.process = None;
+        self.process = None;
         Ok(status)
     }
 }

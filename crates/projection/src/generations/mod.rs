@@ -25,6 +25,7 @@ pub(crate) use known::{Generation, Known, Phase, Source, State};
 
 use crate::gate::Gate;
 use crate::meters::generations::GenerationMeters;
+use crate::meters::{hide_metrics, show_metrics};
 use crate::patience::chain;
 use crate::postgres::{PostgresStore, Scope, Tables};
 use crate::progress::Progress;
@@ -189,7 +190,11 @@ impl<T: Tables + Clone> Generations<T> {
             }
             tokio::select! {
                 () = cancel.cancelled() => {}
-                Some(ended) = tasks.join_next() => ended_well(ended?, &mut followed)?,
+                Some(ended) = tasks.join_next() => {
+                    let number = ended_well(ended?, &mut followed)?;
+                    // It is dropped, so there is nothing more to say of it. In a process that stops all is said to its end.
+                    hide_metrics(P::NAME, number);
+                }
                 _ = timeout(LOOK_INTERVAL, self.bell.notified()) => {}
             }
         }
@@ -243,6 +248,7 @@ impl<T: Tables + Clone> Generations<T> {
             tracing::debug!(generation = number, error = chain(&error), "the generation can't be claimed now");
             return None;
         }
+        show_metrics(P::NAME, number);
         let progress = Arc::new(Progress::new(self.clock.clone(), P::NAME, number));
         let gate = Arc::new(Gate::new(generation.consumer_pace()));
         gate.set(known.limits(number));
@@ -287,10 +293,10 @@ impl<T: Tables + Clone> Generations<T> {
     }
 }
 
-/// A consumer that has ended, as it was told to, leaves nothing behind.
-fn ended_well<T>((number, result): (i32, Result<(), Error>), followed: &mut BTreeMap<i32, Followed<T>>) -> Result<(), Error> {
+/// A consumer that has ended, as it was told to, leaves nothing behind. Answers which it was.
+fn ended_well<T>((number, result): (i32, Result<(), Error>), followed: &mut BTreeMap<i32, Followed<T>>) -> Result<i32, Error> {
     if let Some(followed) = followed.remove(&number) {
         followed.reading.pool.close();
     }
-    result
+    result.map(|()| number)
 }

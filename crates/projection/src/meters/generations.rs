@@ -2,7 +2,7 @@
 //!
 //! None has a generation's number as a label, so that series don't come and go with generations: of a projection one rebuild is under way at most, and
 //! where a number matters it is the value. How far a generation's own consumer is, also while it catches up or is built from Kafka, its `version`
-//! tells in `idempo_projection_position` and `idempo_projection_head`.
+//! tells in `idempo_projection_position` and `idempo_projection_head`; those series are shown for as long as this process follows the generation.
 
 use metrics::{Label, Unit, counter, describe_counter, describe_gauge, gauge};
 

@@ -22,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Rebuildable;
 use super::background::Background;
-use super::live_first::{LiveFirst, behind_at};
+use super::live_first::behind_at;
 use super::part::{Cut, Part};
 use super::readers::{Readers, reads};
 use super::scan::{Failure, Scan};
-use crate::gate::Pace;
+use super::throttle::Throttle;
 use crate::generations::known::Against;
 use crate::generations::{Generation, Generations, Known, Layout, Live, Phase, Source, State};
 use crate::patience::chain;
@@ -42,9 +42,6 @@ const TURN_INTERVAL: Duration = Duration::from_secs(1);
 const AWAY_WAIT: Duration = Duration::from_secs(1);
 /// The most parts that are read at once.
 const WORKERS_MAX: i32 = 8;
-/// How long is rested between two parts while somebody reads: so many times what the last one took, and this at most.
-const RESTS_PER_PART: u32 = 2;
-const REST_MAX: Duration = Duration::from_secs(2);
 
 /// What a conductor works with.
 pub struct Conducted {
@@ -237,29 +234,22 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
         let workers = usize::try_from(workers.clamp(1, WORKERS_MAX)).unwrap_or(1);
         let threads = self.background.handle().map_err(|error| Failure::Away(error.to_string()))?;
         let live = self.live.clone();
-        let (pace, mut live_first) = (Pace::new(events_per_second), LiveFirst::new(move || behind_at(&live)));
+        let mut throttle = Throttle::new(events_per_second, || self.has_readers(), move || behind_at(&live));
         // Dropped, it ends its tasks.
         let mut running = JoinSet::new();
-        let mut rest = Duration::ZERO;
         loop {
-            let at_once = if self.has_readers() { 1 } else { workers };
-            while running.len() < at_once
+            while running.len() < throttle.at_once(workers)
                 && let Some((number, part)) = missing.pop_front()
             {
-                pace.ready().await;
-                live_first.wait().await;
-                if self.has_readers() {
-                    sleep(rest).await;
-                }
+                throttle.ready().await;
                 running.spawn_on(Arc::clone(&scan).part(number, part), &threads);
             }
             let began = Instant::now();
             match running.join_next().await {
                 None => break,
-                Some(Ok(events)) => pace.took(events?),
+                Some(Ok(events)) => throttle.took(events?, began.elapsed()),
                 Some(Err(failed)) => return Err(Failure::Never("WORKER_FAILED", failed.to_string())),
             }
-            rest = began.elapsed().saturating_mul(RESTS_PER_PART).min(REST_MAX);
         }
         let client = self.control.get().await?;
         let statement = client.prepare_cached(include_str!("../sql/enter_scanned.sql")).await?;

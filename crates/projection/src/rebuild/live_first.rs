@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::generations::Live;
 use crate::partition::BATCH_RECORDS_MAX;
+use crate::progress::Progress;
 
 /// How long a part is put off at most.
 const PUT_OFF_MAX: Duration = Duration::from_secs(4);
@@ -49,24 +50,43 @@ impl<F: Fn() -> Option<i64>> LiveFirst<F> {
 
 /// Where the live generation stands, while it has more before it than a batch.
 pub(crate) fn behind_at<T>(live: &watch::Receiver<Live<T>>) -> Option<i64> {
-    let batch = i64::try_from(BATCH_RECORDS_MAX).unwrap_or(i64::MAX);
     match &*live.borrow() {
-        Live::Reading(reading) => (reading.progress.lag(None).events > batch).then(|| reading.progress.position()),
+        Live::Reading(reading) => stands_behind(&reading.progress),
         Live::Unknown | Live::OtherLogic { .. } => None,
     }
+}
+
+fn stands_behind(progress: &Progress) -> Option<i64> {
+    let batch = i64::try_from(BATCH_RECORDS_MAX).unwrap_or(i64::MAX);
+    (progress.lag(None).events > batch).then(|| progress.position())
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
 
+    use idempo_clock::SystemClock;
+
     use super::*;
+    use crate::store::Lease;
 
     /// How long a part is put off.
     async fn put_off<F: Fn() -> Option<i64>>(live_first: &mut LiveFirst<F>) -> Duration {
         let began = Instant::now();
         live_first.wait().await;
         began.elapsed()
+    }
+
+    #[test]
+    fn a_live_generation_is_behind_that_has_more_before_it_than_a_batch() {
+        let progress = Progress::new(SystemClock::shared(), "test", 1);
+        progress.held(0, Lease { epoch: 1, next_offset: 10, last_event: None });
+        progress.held(1, Lease { epoch: 1, next_offset: 20, last_event: None });
+        let batch = i64::try_from(BATCH_RECORDS_MAX).expect("small");
+        progress.heads([10 + batch, 20]);
+        assert_eq!(stands_behind(&progress), None);
+        progress.heads([10 + batch, 21]);
+        assert_eq!(stands_behind(&progress), Some(30));
     }
 
     #[tokio::test(start_paused = true)]

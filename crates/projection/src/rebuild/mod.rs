@@ -28,7 +28,7 @@
 //! **Memory**: a worker holds what follows from one part: some 16,000 events, one stream more, and what came to these streams since they were cut.
 //!
 //! **Beside the live generation.** What is folded and encoded is on threads of its own, which give way to those that answer reads and commit batches. While
-//! the live generation is catching up, parts are begun rarely: one every four seconds.
+//! the live generation is catching up, parts are begun rarely: one every four seconds; while somebody reads it, one at a time (`throttle`).
 //!
 //! A [`crate::Reactor`] can't be rebuilt: there is no function here that takes one.
 
@@ -39,6 +39,7 @@ mod live_first;
 mod part;
 mod readers;
 pub(crate) mod scan;
+mod throttle;
 mod verify;
 
 use std::future::Future;

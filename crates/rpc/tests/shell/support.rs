@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -32,9 +33,12 @@ pub(crate) type Client = InventoryQueryServiceClient<Channel>;
 /// What the handlers have seen, and how they are let go on.
 #[derive(Debug)]
 pub(crate) struct Gate {
+    /// How many handlers have begun, ever.
+    pub(crate) begun: watch::Sender<usize>,
     pub(crate) inside: watch::Sender<usize>,
     pub(crate) peak: watch::Sender<usize>,
     pub(crate) open: Semaphore,
+    pub(crate) stalls: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -44,6 +48,7 @@ pub(crate) struct Handlers(Arc<Gate>);
 impl InventoryQueryService for Handlers {
     async fn get_item(&self, request: Request<GetItemRequest>) -> Result<Response<GetItemResponse>, Status> {
         let remaining = Deadline::of(&request).remaining();
+        self.0.begun.send_modify(|begun| *begun += 1);
         match request.get_ref().name.as_str() {
             "gate" => {
                 let gate = &self.0;
@@ -53,6 +58,12 @@ impl InventoryQueryService for Handlers {
                 gate.open.acquire().await.expect("never closed").forget();
             }
             "panic" => panic!("the handler's own panic"),
+            // The thread is kept, as if it got no core.
+            "stall" => {
+                while self.0.stalls.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+            }
             _ => {}
         }
         let hop = i64::try_from(remaining.as_millis()).expect("not that long");
@@ -86,7 +97,13 @@ pub(crate) struct Running {
 }
 
 pub(crate) async fn start(config: ServerConfig) -> Running {
-    let gate = Arc::new(Gate { inside: watch::Sender::new(0), peak: watch::Sender::new(0), open: Semaphore::new(0) });
+    let gate = Arc::new(Gate {
+        begun: watch::Sender::new(0),
+        inside: watch::Sender::new(0),
+        peak: watch::Sender::new(0),
+        open: Semaphore::new(0),
+        stalls: AtomicBool::new(false),
+    });
     let server = InventoryQueryServiceServer::new(Handlers(gate.clone())).max_encoding_message_size(config.max_response_bytes);
     let service = Service { domain: DOMAIN, routes: Routes::new(server), names: vec![SERVICE] };
     let (ready, is_ready) = watch::channel(true);
