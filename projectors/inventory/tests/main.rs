@@ -27,6 +27,8 @@ mod sql;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
+mod standings;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tables;

@@ -24,7 +24,7 @@ use crate::postgres::Tables;
 use crate::projector::Projector;
 
 /// The most dead letters that one request names.
-const NAMES_MAX: usize = 1_000;
+pub(super) const NAMES_MAX: usize = 1_000;
 /// The most names that an audit entry of a refused request lists.
 const NAMES_NOTED_MAX: usize = 10;
 /// The longest wait that can be asked for, in milliseconds.
