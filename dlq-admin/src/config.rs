@@ -1,5 +1,7 @@
 //! The dead-letter service's settings.
 
+use std::path::PathBuf;
+
 use idempo_kafka::Copies;
 use idempo_rpc::operators::Token;
 use idempo_runtime::Invalid;
@@ -25,6 +27,11 @@ pub struct Config {
     pub consumers: Vec<ConsumerOf>,
     /// The token with which their projectors are asked, in the names of operators: of a line with the role `service` in their operators' file.
     pub consumer_token: Option<Token>,
+    /// The file with that token, in its place: it is looked at every second, so that another token can take its place. Empty for none.
+    pub consumer_token_file: PathBuf,
+    /// How long a consumer group is left alone until its consumer is asked again what has become of its open dead letters, in milliseconds, 100 to
+    /// 3,600,000; 0 for never.
+    pub consumer_check_interval_ms: u32,
     /// How many jobs a process works on at once, 1 to 16.
     pub workers: u32,
     /// How long a process that works on a job may be silent until another goes on with it, in milliseconds, 500 to 60,000.
@@ -69,6 +76,8 @@ impl Default for Config {
             topics: Topics::default(),
             consumers: Vec::new(),
             consumer_token: None,
+            consumer_token_file: PathBuf::new(),
+            consumer_check_interval_ms: 30_000,
             workers: 4,
             job_lease_ms: 5_000,
             settled_keep_days: 90,
@@ -97,6 +106,16 @@ impl Config {
         if !(500..=60_000).contains(&self.job_lease_ms) {
             return Err(Invalid::new("job_lease_ms", "must be 500 to 60000"));
         }
+        if self.consumer_token.is_some() && !self.consumer_token_file.as_os_str().is_empty() {
+            return Err(Invalid::new("consumer_token_file", "must not be given beside consumer_token"));
+        }
+        if self.consumer_check_interval_ms != 0 && !(100..=3_600_000).contains(&self.consumer_check_interval_ms) {
+            return Err(Invalid::new("consumer_check_interval_ms", "must be 100 to 3600000, or 0"));
+        }
+        self.validate_consumers()
+    }
+
+    fn validate_consumers(&self) -> Result<(), Invalid> {
         for consumer in &self.consumers {
             if consumer.group_prefix.is_empty() {
                 return Err(Invalid::new("consumers.group_prefix", "must not be empty"));
@@ -141,6 +160,17 @@ mod tests {
         assert!(config.intake().topics.contains(&"economy-events.dlq".to_owned()));
         config.consumer.topics = vec!["mine.dlq".to_owned()];
         assert_eq!(config.intake().topics, ["mine.dlq"]);
+    }
+
+    #[test]
+    fn consumers_are_asked_in_an_interval_that_is_none_or_sane_and_with_one_token() {
+        let key = |config: &Config| config.validate().map_err(|invalid| invalid.key);
+        for (interval, is_sane) in [(0, true), (1, false), (99, false), (100, true), (3_600_000, true), (3_600_001, false)] {
+            let expected = if is_sane { Ok(()) } else { Err("consumer_check_interval_ms".to_owned()) };
+            assert_eq!(key(&Config { consumer_check_interval_ms: interval, ..configured() }), expected, "{interval}");
+        }
+        let twice = Config { consumer_token: Some(Token::generate()), consumer_token_file: "/run/token".into(), ..configured() };
+        assert_eq!(key(&twice), Err("consumer_token_file".to_owned()));
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! The consumers that have the dead letters: who they are, and how they are asked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use idempo_proto::ops::v1::parked_service_client::ParkedServiceClient;
-use idempo_rpc::operators::{Authorize, Token};
 use tonic::metadata::MetadataValue;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::config::ConsumerOf;
+use crate::token::{Authorized, ConsumerToken};
 
 /// How long a connection to a consumer may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -18,11 +19,11 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The largest answer of a consumer, in bytes: that of 1,000 dead letters, or one with the first MiB of its value.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
-/// Who asks, where a person's name can't be told to a consumer.
-const UNNAMED: &str = "dlq-admin";
+/// Who asks, where it is no person, or their name can't be told to a consumer.
+pub(crate) const UNNAMED: &str = "dlq-admin";
 
 /// A client of a consumer's dead letters. It is a service of the platform, which speaks for operators.
-pub(crate) type Parked = ParkedServiceClient<InterceptedService<Channel, Authorize>>;
+pub(crate) type Parked = ParkedServiceClient<InterceptedService<Channel, Authorized>>;
 
 /// All consumers that the service knows.
 #[derive(Debug)]
@@ -35,13 +36,13 @@ impl Consumers {
     ///
     /// # Errors
     /// Where an endpoint is none.
-    pub(crate) fn new(consumers: &[ConsumerOf], token: Option<&Token>) -> Result<Self, tonic::transport::Error> {
+    pub(crate) fn new(consumers: &[ConsumerOf], token: &Arc<ConsumerToken>) -> Result<Self, tonic::transport::Error> {
         let client = |consumer: &ConsumerOf| {
             let endpoint = Endpoint::from_shared(consumer.endpoint.clone())?
                 .connect_timeout(CONNECT_TIMEOUT)
                 .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-            let client = ParkedServiceClient::with_interceptor(endpoint.connect_lazy(), Authorize(token.cloned()));
+            let client = ParkedServiceClient::with_interceptor(endpoint.connect_lazy(), Authorized(Arc::clone(token)));
             let client = client.max_decoding_message_size(ANSWER_BYTES_MAX);
             Ok((consumer.group_prefix.clone(), client))
         };
@@ -66,8 +67,14 @@ pub(crate) fn asked_by<T>(caller: &str, limit: Duration, message: T) -> Request<
     request
 }
 
-/// Whether a consumer that answers so may answer otherwise later, or may have done what it was asked for.
+/// Whether a consumer that answers so may answer otherwise later, or may have done what it was asked for. One that does not know our token says nothing
+/// of what it was asked about: one of the two files of tokens is behind.
 pub(crate) fn is_transient(status: &Status) -> bool {
+    status.code() == tonic::Code::Unauthenticated || is_away(status)
+}
+
+/// Whether that is no answer of the consumer's, or one that says that it can't answer at the moment.
+pub(crate) fn is_away(status: &Status) -> bool {
     use tonic::Code;
     matches!(
         status.code(),
@@ -89,7 +96,8 @@ mod tests {
     #[tokio::test]
     async fn a_consumer_has_its_group_and_those_of_its_generations_and_the_longest_prefix_counts() {
         let of = |prefix: &str| ConsumerOf { group_prefix: prefix.to_owned(), endpoint: "http://127.0.0.1:1".to_owned() };
-        let consumers = Consumers::new(&[of("idempo.inventory"), of("idempo.inventory.eu")], None).expect("endpoints");
+        let token = ConsumerToken::new(&crate::Config::default()).expect("none");
+        let consumers = Consumers::new(&[of("idempo.inventory"), of("idempo.inventory.eu")], &token).expect("endpoints");
         let found = |group: &str| consumers.of(group).is_some();
         assert!(found("idempo.inventory") && found("idempo.inventory.g12") && found("idempo.inventory.eu.g1"));
         assert!(!found("idempo.inventory2.g1") && !found("idempo") && !found(""));

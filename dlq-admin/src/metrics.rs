@@ -16,6 +16,9 @@ const DEPTH: &str = "idempo_dlq_depth";
 const OLDEST_AGE: &str = "idempo_dlq_oldest_age_seconds";
 const REPLAYED: &str = "idempo_dlq_replayed_total";
 const TAKEN_IN: &str = "idempo_dlq_taken_in_total";
+const INQUIRIES: &str = "idempo_dlq_inquiries_total";
+const RECONCILED: &str = "idempo_dlq_reconciled_total";
+const TOKEN_FILE_BROKEN: &str = "idempo_dlq_token_file_broken";
 
 /// How often open dead letters are counted.
 const OBSERVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -29,6 +32,30 @@ pub(crate) fn describe() {
     describe_gauge!(OLDEST_AGE, Unit::Seconds, "How long ago the oldest open dead letter of a topic failed first.");
     describe_counter!(REPLAYED, "Members of jobs that were settled, by what became of them.");
     describe_counter!(TAKEN_IN, "Dead letters that were read from a dead-letter topic, each as often as it was there.");
+    describe_counter!(
+        INQUIRIES,
+        "Times that a consumer was asked what became of its open dead letters, by consumer group and how it answered."
+    );
+    describe_counter!(RECONCILED, "Open dead letters that had ended at their consumer without a job, by what they came to be.");
+    describe_gauge!(
+        TOKEN_FILE_BROKEN,
+        "1 while the file with the token for consumers can't be read or has none, so that an earlier one is used."
+    );
+}
+
+/// A consumer was asked what became of its open dead letters.
+pub(crate) fn inquired(group: &str, outcome: &'static str) {
+    counter!(INQUIRIES, "consumer_group" => group.to_owned(), "outcome" => outcome).increment(1);
+}
+
+/// Open dead letters had ended at their consumer.
+pub(crate) fn reconciled(state: &str, letters: i64) {
+    counter!(RECONCILED, "outcome" => state.to_owned()).increment(letters.unsigned_abs());
+}
+
+/// Whether the file with the token for consumers is what it must be.
+pub(crate) fn token_file_broken(is_broken: bool) {
+    gauge!(TOKEN_FILE_BROKEN).set(if is_broken { 1.0 } else { 0.0 });
 }
 
 /// Members of a job came to be so.

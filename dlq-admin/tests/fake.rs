@@ -5,14 +5,18 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use idempo_proto::ops::v1::parked_letter_outcome::Outcome;
+use idempo_proto::ops::v1::parked_letter_standing::Standing;
 use idempo_proto::ops::v1::parked_service_server::{ParkedService, ParkedServiceServer};
 use idempo_proto::ops::v1::{
-    DiscardParkedLettersRequest, DiscardParkedLettersResponse, GetParkedLetterRequest, GetParkedLetterResponse, ListParkedLettersRequest,
-    ListParkedLettersResponse, ParkedDifference, ParkedLetter, ParkedLetterApplied, ParkedLetterDiscarded, ParkedLetterEnd,
-    ParkedLetterFailedAgain, ParkedLetterFailure, ParkedLetterGone, ParkedLetterOutcome, ParkedLetterPending, ParkedLetterRefused,
-    ParkedLetterRehearsal, ParkedRecord, RehearseParkedLettersRequest, RehearseParkedLettersResponse, ReplayParkedLettersRequest,
-    ReplayParkedLettersResponse,
+    DiscardParkedLettersRequest, DiscardParkedLettersResponse, GetParkedLetterRequest, GetParkedLetterResponse,
+    GetParkedLetterStandingsRequest, GetParkedLetterStandingsResponse, ListParkedLettersRequest, ListParkedLettersResponse,
+    ParkedDifference, ParkedLetter, ParkedLetterApplied, ParkedLetterComing, ParkedLetterDiscarded, ParkedLetterEnd,
+    ParkedLetterFailedAgain, ParkedLetterFailure, ParkedLetterGone, ParkedLetterHeld, ParkedLetterOutcome, ParkedLetterPending,
+    ParkedLetterRefused, ParkedLetterRehearsal, ParkedLetterStanding, ParkedRecord, RehearseParkedLettersRequest,
+    RehearseParkedLettersResponse, ReplayParkedLettersRequest, ReplayParkedLettersResponse,
 };
+use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -42,12 +46,32 @@ pub(crate) struct State {
     pub(crate) pending: u32,
     /// How many dead letters each request was about.
     pub(crate) asked: Vec<usize>,
+    /// Dead letters whose records it has not come to.
+    pub(crate) coming: BTreeSet<String>,
+    /// When dead letters ended, as far as it knows.
+    ended_at: HashMap<String, Timestamp>,
+    /// How many dead letters each question was about how they stand.
+    pub(crate) questions: Vec<usize>,
+    /// How many answers to them were held back.
+    pub(crate) held_back: usize,
+    /// What it answers to such questions instead.
+    pub(crate) silence: Option<Status>,
+}
+
+/// Whom it lets in.
+struct Tokens {
+    accepted: Vec<String>,
+    /// The one that was sent last.
+    sent: String,
 }
 
 /// The consumer, for as long as the value lives.
 pub(crate) struct Fake {
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
+    tokens: Arc<Mutex<Tokens>>,
+    /// Whether answers that dead letters are gone are held back.
+    held_back: watch::Sender<bool>,
     _server: AbortOnDropHandle<()>,
 }
 
@@ -56,14 +80,52 @@ impl Fake {
         let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
         let address = incoming.local_addr().expect("an address");
         let state = Arc::new(Mutex::new(State::default()));
-        let service = ParkedServiceServer::with_interceptor(Parked(Arc::clone(&state)), is_service);
+        let tokens = Arc::new(Mutex::new(Tokens { accepted: vec![SERVICE_TOKEN.to_owned()], sent: String::new() }));
+        let (held_back, gate) = watch::channel(false);
+        let known = Arc::clone(&tokens);
+        let service = ParkedServiceServer::with_interceptor(Parked(Arc::clone(&state), gate), move |request| {
+            is_service(&mut locked(&known), request)
+        });
         let server = Server::builder().add_service(service).serve_with_incoming(incoming);
         let server = AbortOnDropHandle::new(tokio::spawn(async move { server.await.expect("it serves") }));
-        Self { address, state, _server: server }
+        Self { address, state, tokens, held_back, _server: server }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
+    }
+
+    /// Has it let in whoever has one of these tokens.
+    pub(crate) fn accepts(&self, tokens: &[&str]) {
+        locked(&self.tokens).accepted = tokens.iter().map(|token| (*token).to_owned()).collect();
+    }
+
+    /// The token that was sent last.
+    pub(crate) fn sent(&self) -> String {
+        locked(&self.tokens).sent.clone()
+    }
+
+    /// Has it hold back answers that some dead letters are gone; what they say then is what was so when it was asked.
+    pub(crate) fn hold_back(&self, held_back: bool) {
+        self.held_back.send_replace(held_back);
+    }
+
+    /// Has a dead letter end there, as somebody wanted.
+    pub(crate) fn ends(&self, name: &str, end: ParkedLetterEnd, caller: &str, at: Option<Timestamp>) {
+        let mut state = self.state();
+        state.held.remove(name);
+        state.ended.insert(name.to_owned(), (end, 3, caller.to_owned()));
+        state.ended_at.extend(at.map(|at| (name.to_owned(), at)));
+    }
+
+    /// Has it know a dead letter no more, nor how it ended.
+    pub(crate) fn loses(&self, name: &str) {
+        self.state().held.remove(name);
+    }
+
+    /// How many questions there were about how dead letters stand.
+    pub(crate) fn question_count(&self) -> usize {
+        self.state().questions.len()
     }
 
     /// How many dead letters were applied, and how often the one that was applied most often.
@@ -83,11 +145,15 @@ impl Fake {
     }
 }
 
-struct Parked(Arc<Mutex<State>>);
+struct Parked(Arc<Mutex<State>>, watch::Receiver<bool>);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Parked {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 
     /// Does something with each of the dead letters, in the way that the state says.
@@ -120,6 +186,20 @@ impl State {
         Outcome::Gone(ParkedLetterGone { end: end.into(), records, caller, ..Default::default() })
     }
 
+    fn standing(&self, name: &str) -> Standing {
+        if self.held.contains_key(name) {
+            return Standing::Held(ParkedLetterHeld {});
+        }
+        if self.coming.contains(name) {
+            return Standing::Coming(ParkedLetterComing {});
+        }
+        let end_time = self.ended_at.get(name).copied().map(idempo_rpc::timestamp::to_proto);
+        match self.gone(name) {
+            Outcome::Gone(gone) => Standing::Gone(ParkedLetterGone { end_time, ..gone }),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
     fn replay(&mut self, name: &str, force: bool, caller: &str) -> Outcome {
         let Some((replay_count, parked)) = self.held.get_mut(name) else { return self.gone(name) };
         if *replay_count >= REPLAYS_MAX && !force {
@@ -149,9 +229,10 @@ impl State {
 }
 
 /// Lets in the dead-letter service, by its token.
-fn is_service(request: Request<()>) -> Result<Request<()>, Status> {
-    let sent = request.metadata().get("authorization").and_then(|token| token.to_str().ok());
-    if sent == Some(&format!("Bearer {SERVICE_TOKEN}")) { Ok(request) } else { Err(Status::unauthenticated("no token of the service")) }
+fn is_service(tokens: &mut Tokens, request: Request<()>) -> Result<Request<()>, Status> {
+    let sent = request.metadata().get("authorization").and_then(|token| token.to_str().ok()).unwrap_or_default();
+    tokens.sent = sent.trim_start_matches("Bearer ").to_owned();
+    if tokens.accepted.contains(&tokens.sent) { Ok(request) } else { Err(Status::unauthenticated("no token of the service")) }
 }
 
 fn caller_of<T>(request: &Request<T>) -> String {
@@ -170,6 +251,29 @@ impl ParkedService for Parked {
         let letter = ParkedLetter { name, parked_records: parked, ..Default::default() };
         let parked_records = (0..parked).map(|at| ParkedRecord { offset: 1_000 + at, ..Default::default() }).collect();
         Ok(Response::new(GetParkedLetterResponse { parked_letter: Some(letter), parked_records, ..Default::default() }))
+    }
+
+    async fn get_parked_letter_standings(
+        &self,
+        request: Request<GetParkedLetterStandingsRequest>,
+    ) -> Result<Response<GetParkedLetterStandingsResponse>, Status> {
+        let names = request.into_inner().names;
+        let answer = {
+            let mut state = self.state();
+            state.questions.push(names.len());
+            let standing = |name: String| ParkedLetterStanding { standing: Some(state.standing(&name)), name };
+            match &state.silence {
+                Some(status) => Err(status.clone()),
+                None => Ok(GetParkedLetterStandingsResponse { standings: names.into_iter().map(standing).collect() }),
+            }
+        };
+        let is_gone = |standing: &ParkedLetterStanding| matches!(standing.standing, Some(Standing::Gone(_)));
+        if *self.1.borrow() && answer.as_ref().is_ok_and(|answer| answer.standings.iter().any(is_gone)) {
+            self.state().held_back += 1;
+            // Nobody holds anything back any more when the test is over.
+            let _ = self.1.clone().wait_for(|held_back| !held_back).await;
+        }
+        answer.map(Response::new)
     }
 
     async fn replay_parked_letters(

@@ -7,6 +7,8 @@ mod jobs;
 mod kills;
 mod operations;
 mod process;
+mod reconcile;
 #[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 mod speed;
 mod support;
+mod tokens;

@@ -66,14 +66,24 @@ impl Stage {
         Session { client, _driver: driver }
     }
 
-    /// A process of the service, that kills itself at a point where one is given.
+    /// A process of the service, that kills itself at a point where one is given. It asks nobody what became of open dead letters.
     pub(crate) fn start(&self, kill_at: Option<&str>) -> Process {
+        self.start_with(kill_at, &format!("consumer_token = \"{SERVICE_TOKEN}\"\nconsumer_check_interval_ms = 0"))
+    }
+
+    /// A process that asks its consumer often what became of open dead letters.
+    pub(crate) fn start_asking(&self) -> Process {
+        self.start_with(None, &format!("consumer_token = \"{SERVICE_TOKEN}\"\nconsumer_check_interval_ms = 100"))
+    }
+
+    /// A process with such settings.
+    pub(crate) fn start_with(&self, kill_at: Option<&str>, settings: &str) -> Process {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let file = std::env::temp_dir().join(format!("idempo-dlq-admin-test-{}-{number}", std::process::id()));
         let url = testing::cluster().role_url(self.database.name(), "idempo_dlq_admin");
         let toml = format!(
-            "job_lease_ms = 1000\nconsumer_token = \"{SERVICE_TOKEN}\"\n\
+            "job_lease_ms = 1000\n{settings}\n\
              consumers = [{{group_prefix = \"idempo.inventory\", endpoint = \"http://{fake}\"}}]\n\
              [operators]\nopen = true\n[platform]\nadmin_listen = \"127.0.0.1:0\"\n[platform.log]\nformat = \"json\"\n[kafka]\nbrokers = \"{brokers}\"\n\
              [consumer]\ngroup_id = \"{dlq}\"\ntopics = [\"{dlq}\"]\nsession_timeout_ms = 6000\n[topics]\ncopies = \"local\"\nprefix = \"{prefix}\"\n\

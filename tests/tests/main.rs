@@ -70,9 +70,9 @@ fn main() -> anyhow::Result<ExitCode> {
         kills::a_command_service_dies_inside_the_append,
         kills::a_relay_is_killed_at_every_point,
         kills::a_projector_is_killed_at_every_point,
-        // Before the next one: what that has replayed at the consumer stays open in the dead-letter service.
-        dead_letters::what_the_read_model_refuses_is_found_rehearsed_mended_and_replayed_in_order,
         kills::a_projector_is_killed_while_it_parks_and_drains,
+        dead_letters::what_the_read_model_refuses_is_found_rehearsed_mended_and_replayed_in_order,
+        dead_letters::what_is_replayed_at_the_projector_itself_comes_to_be_replayed,
         kills::a_rebuild_is_killed_at_every_point,
         deadlines::a_storm_of_short_deadlines_poisons_no_pool_and_loses_or_doubles_no_command,
         overload::five_times_the_sustainable_rate_is_refused_and_the_rest_is_done_as_before,

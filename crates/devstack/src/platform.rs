@@ -87,6 +87,9 @@ const ROLES: [Role; 6] = [
     },
 ];
 
+/// How often consumers are asked what became of their open dead letters: sooner than in production, for nobody here waits for long.
+const CONSUMER_CHECK_INTERVAL_MS: &str = "2000";
+
 /// The role that reads events for a generation that is built anew.
 const REBUILDER: &str = "idempo_rebuilder";
 
@@ -418,6 +421,7 @@ impl Role {
                 variables.push(("IDEMPO_DATABASE__URL".to_owned(), cluster.role_url("ops_db", "idempo_dlq_admin")));
                 variables.push(("IDEMPO_TOPICS__COPIES".to_owned(), servers.options().brokers.copies_setting().to_owned()));
                 variables.push(("IDEMPO_CONSUMERS".to_owned(), endpoints(consumers, others)?));
+                variables.push(("IDEMPO_CONSUMER_CHECK_INTERVAL_MS".to_owned(), CONSUMER_CHECK_INTERVAL_MS.to_owned()));
                 variables.extend([brokers, instance(self.name), place.operators.variable(), place.operators.service_variable()]);
             }
         }

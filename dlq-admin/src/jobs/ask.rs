@@ -169,6 +169,7 @@ fn ended_before(action: &str, resent: bool, gone: &ParkedLetterGone) -> Settled 
     let how = match gone.end() {
         ParkedLetterEnd::Applied => "it was applied before",
         ParkedLetterEnd::Discarded => "it was discarded before",
+        ParkedLetterEnd::GenerationGone => "its generation is gone",
         ParkedLetterEnd::Unspecified => "its consumer does not know it, or not any more",
     };
     let by = if gone.caller.is_empty() { String::new() } else { format!(", as {} wanted", gone.caller) };

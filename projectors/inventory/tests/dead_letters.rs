@@ -13,6 +13,7 @@ use idempo_pg::Pool;
 use idempo_proto::event::v1::EventEnvelope;
 use idempo_proto::inventory::v1::ListItemsRequest;
 use idempo_proto::ops::v1::parked_letter_outcome::Outcome;
+use idempo_proto::ops::v1::parked_letter_standing::Standing;
 use idempo_proto::ops::v1::{
     DiscardParkedLettersRequest, DropGenerationRequest, GenerationState, GetParkedLetterRequest, ListParkedLettersRequest, ParkedLetter,
     ParkedLetterEnd, ParkedLetterStage, ParkedLetterState, RebuildSource, RehearseParkedLettersRequest, ReplayParkedLettersRequest,
@@ -23,6 +24,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::stage::{DEAD_LETTER_PARTITIONS, PARTITIONS, PROJECTION, Stage, generation_name, kafka, said};
+use crate::standings::end_of;
 use crate::support::LIMIT;
 use crate::world::{PLAYERS, player, sample, stream};
 
@@ -47,7 +49,7 @@ impl Stage {
     }
 
     /// Writes a record under a player's key that is no event.
-    async fn garbage(&self, key: Uuid, value: Option<&[u8]>) {
+    pub(crate) async fn garbage(&self, key: Uuid, value: Option<&[u8]>) {
         let key = key.to_string();
         let partition = partition_of(key.as_bytes(), PARTITIONS);
         by_hand::write(&kafka(), &self.topic, &[Anything { partition, key: Some(key.as_bytes()), value }]).await.expect("it is written");
@@ -59,7 +61,7 @@ impl Stage {
         answer.outcomes.into_iter().map(|outcome| outcome.outcome.expect("an outcome")).collect()
     }
 
-    async fn discard(&self, names: &[String]) -> Vec<Outcome> {
+    pub(crate) async fn discard(&self, names: &[String]) -> Vec<Outcome> {
         let asked = DiscardParkedLettersRequest { names: names.to_vec(), reason: "garbage".to_owned(), wait_ms: 10_000 };
         let answer = self.parked.clone().discard_parked_letters(said(asked)).await.expect("an answer").into_inner();
         answer.outcomes.into_iter().map(|outcome| outcome.outcome.expect("an outcome")).collect()
@@ -285,6 +287,10 @@ async fn every_generation_has_dead_letters_of_its_own_and_takes_them_along_when_
     stage.ops.drop_generation(said(asked)).await.expect("it is dropped");
     eventually(LIMIT, "nothing is left of it", async || stage.traces(2).await == 0).await;
     assert_eq!(stage.letters().await.iter().map(|letter| letter.generation).collect::<Vec<_>>(), [1, 1]);
+    // The same record is with the generation that is left, and that says nothing of the one that is gone.
+    let standings = stage.standings(&[letters[0].name.clone(), letters[1].name.clone()]).await;
+    assert!(matches!(standings[0], Some(Standing::Held(_))), "{standings:?}");
+    assert_eq!(end_of(standings[1].as_ref()), ParkedLetterEnd::GenerationGone);
     stage.stop().await;
 }
 

@@ -29,6 +29,8 @@ mod sql;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
+mod standings;
+#[cfg(test)]
 mod stopped;
 #[cfg(test)]
 mod support;

@@ -9,7 +9,7 @@
 //! * **Between the acknowledgement of the dead-letter topic and the transaction.** The checkpoint stands before the record, so whoever has the partition
 //!   next fails on the same record and writes it to the topic again, with the same identity ([`idempo_dead_letter::DeadLetterId`]): readers of the topic drop it. A
 //!   dead letter in the store is in the topic in any case. Where the record can be applied by then, it is, and the topic has told of a dead letter
-//!   that the consumer does not have: asked for it, it says that it is gone.
+//!   that the consumer does not have: asked for it, it says that it is gone, and not before its position is past it (`ops::parked::standings`).
 //! * **A partition taken away while something is parked or drained.** Both are transactions that hold the checkpoint's row and count only under the
 //!   epoch of the lease. Taking a partition raises the epoch in the same row, so it waits for such a transaction, or voids it. What is parked is
 //!   read by the new owner after that: it sees all that any earlier owner committed, and no earlier owner commits any more.

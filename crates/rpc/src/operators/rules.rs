@@ -17,7 +17,7 @@ pub enum Operation {
 use Operation::{Change, Read};
 
 /// Every operation, by its method's full name.
-const RULES: [(&str, Operation); 45] = [
+const RULES: [(&str, Operation); 46] = [
     ("idempo.ops.v1.RelayService/GetRelayStatus", Read),
     ("idempo.ops.v1.RelayService/ListQuarantinedRows", Read),
     ("idempo.ops.v1.RelayService/GetQuarantinedRow", Read),
@@ -44,6 +44,7 @@ const RULES: [(&str, Operation); 45] = [
     ("idempo.ops.v1.ProjectionService/ListProjectionAuditEntries", Read),
     ("idempo.ops.v1.ParkedService/ListParkedLetters", Read),
     ("idempo.ops.v1.ParkedService/GetParkedLetter", Read),
+    ("idempo.ops.v1.ParkedService/GetParkedLetterStandings", Read),
     ("idempo.ops.v1.ParkedService/ReplayParkedLetters", Change("replay")),
     ("idempo.ops.v1.ParkedService/DiscardParkedLetters", Change("discard")),
     // It folds and writes, in a transaction that is rolled back.

@@ -5,6 +5,7 @@
 
 mod reads;
 mod rehearse;
+mod standings;
 mod wishes;
 
 use std::marker::PhantomData;
@@ -83,6 +84,7 @@ macro_rules! rpcs {
 rpcs! {
     list_parked_letters = list(ListParkedLettersRequest) -> ListParkedLettersResponse;
     get_parked_letter = read(GetParkedLetterRequest) -> GetParkedLetterResponse;
+    get_parked_letter_standings = standings(GetParkedLetterStandingsRequest) -> GetParkedLetterStandingsResponse;
     replay_parked_letters = replay(ReplayParkedLettersRequest) -> ReplayParkedLettersResponse;
     discard_parked_letters = discard(DiscardParkedLettersRequest) -> DiscardParkedLettersResponse;
     rehearse_parked_letters = rehearse(RehearseParkedLettersRequest) -> RehearseParkedLettersResponse;

@@ -23,7 +23,7 @@ use crate::postgres::Tables;
 use crate::projector::Projector;
 
 /// The most dead letters that one request names.
-const NAMES_MAX: usize = 1_000;
+pub(super) const NAMES_MAX: usize = 1_000;
 /// The longest wait that can be asked for, in milliseconds.
 const WAIT_MS_MAX: i64 = 10_000;
 /// How long to wait before what came of wishes is looked at again, at first and at most.
