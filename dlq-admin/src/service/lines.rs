@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use idempo_proto::ops::v1::{ExportDeadLettersRequest, ExportDeadLettersResponse, ImportDeadLettersRequest, ImportDeadLettersResponse};
-use idempo_rpc::operators::{Attempt, Audit as _, Entry, Refused};
 use idempo_rpc::Violations;
+use idempo_rpc::operators::{Attempt, Audit as _, Entry, Refused};
 use tokio_stream::Stream;
 use tonic::{Request, Status};
 

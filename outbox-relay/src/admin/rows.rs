@@ -59,10 +59,8 @@ impl Operations {
         let client = outbox.client().await?;
         let statement = client.prepare_cached(include_str!("../sql/list_quarantined.sql")).await.map_err(failed_statement)?;
         let Filter { key, topic, state, code } = filter;
-        let rows = client
-            .query(&statement, &[&page.last_or(0), &key, &topic, &state, &code, &page.wanted()])
-            .await
-            .map_err(failed_statement)?;
+        let rows =
+            client.query(&statement, &[&page.last_or(0), &key, &topic, &state, &code, &page.wanted()]).await.map_err(failed_statement)?;
         let read = |row: &Row| row_message(outbox, row).map(|message| (message.seq, message));
         let found = rows.iter().map(read).collect::<Result<_, _>>().map_err(failed_statement)?;
         let (quarantined_rows, next_page_token) = page.cut(REQUEST, asked, found);

@@ -201,7 +201,10 @@ mod tests {
         attempt.concluded::<()>(&kept, Err(Refused::Noted(refusal()))).await.expect_err("refused");
         attempt.concluded(&kept, Ok(())).await.expect("done");
         let cut = format!("a{}", "b".repeat(REASON_CHARS_MAX - 1));
-        assert_eq!(*kept.entries.lock().expect("unpoisoned"), [["ann", "skip", "rows 7", &cut, "ROW_STATE", "it is sent"].map(str::to_owned)]);
+        assert_eq!(
+            *kept.entries.lock().expect("unpoisoned"),
+            [["ann", "skip", "rows 7", &cut, "ROW_STATE", "it is sent"].map(str::to_owned)]
+        );
     }
 
     #[tokio::test]
