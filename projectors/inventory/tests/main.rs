@@ -7,6 +7,8 @@ mod beside_readers;
 #[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
+mod early_wishes;
+#[cfg(test)]
 mod fold;
 #[cfg(test)]
 mod generations;

@@ -12,7 +12,7 @@ use crate::support::LIMIT;
 use crate::world::{player, sample};
 
 /// An offset that no topic of these tests comes to.
-const FAR: i64 = 1_000_000;
+pub(crate) const FAR: i64 = 1_000_000;
 
 impl Stage {
     pub(crate) async fn standings(&self, names: &[String]) -> Vec<Option<Standing>> {
@@ -30,7 +30,7 @@ impl Stage {
 }
 
 /// The name that another record of the same consumer would have as a dead letter.
-fn beside(letter: &ParkedLetter, partition: i32, offset: i64) -> String {
+pub(crate) fn beside(letter: &ParkedLetter, partition: i32, offset: i64) -> String {
     let (group, topic) = (letter.consumer_group.clone(), letter.topic.clone());
     DeadLetterId { group, topic, partition, offset }.to_string()
 }

@@ -1,6 +1,6 @@
 -- What became of dead letters of partitions $4 and offsets $5, in their order. Each is looked up by itself, as in claim_letters.
 SELECT
-    a.place, d.state, d.code, d.reason, d.replay_count, e.discarded, e.applied_records, e.blocked_by, e.ended_at, e.wished_by
+    a.place, d.state, d.code, d.reason, d.replay_count, e.discarded, e.applied_records, e.blocked_by
 FROM unnest($4::integer[], $5::bigint[]) WITH ORDINALITY AS a (partition, record_offset, place)
 LEFT JOIN LATERAL (
     SELECT * FROM dead_letter AS l

@@ -35,9 +35,20 @@ use super::{ParkedOperations, Place};
 use crate::postgres::Tables;
 use crate::projector::Projector;
 
+/// How a dead letter stands.
+pub(super) enum Stand {
+    /// Its consumer has yet to keep it.
+    Coming,
+    /// Its row is here.
+    Here,
+    /// Its record is parked behind another one.
+    Behind,
+    Gone(ParkedLetterGone),
+}
+
 /// What is known of a dead letter without its queue.
 enum Known {
-    Stands(Standing),
+    Stands(Stand),
     /// No more than that its position is passed: it may be parked behind another one.
     Passed,
 }
@@ -59,10 +70,10 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
         }
         for (generation, own) in generations {
             let places: Vec<Place> = own.iter().map(|(_, place)| *place).collect();
-            let found = self.standings_in(generation, &places).await.map_err(|error| self.operations.failed(&error))?;
+            let found = self.stands(generation, &places).await.map_err(|error| self.operations.failed(&error))?;
             for ((at, _), found) in own.into_iter().zip(found) {
                 if let Some(standing) = standings.get_mut(at) {
-                    *standing = Some(found);
+                    *standing = Some(found.into());
                 }
             }
         }
@@ -71,7 +82,7 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
     }
 
     /// How dead letters of one generation stand, in their order.
-    async fn standings_in(&self, generation: i32, places: &[Place]) -> Result<Vec<Standing>, idempo_pg::Error> {
+    pub(super) async fn stands(&self, generation: i32, places: &[Place]) -> Result<Vec<Stand>, idempo_pg::Error> {
         let mut client = self.operations.control.get().await?;
         let transaction = client.transaction().await?;
         transaction.batch_execute(include_str!("../../sql/begin_standings.sql")).await?;
@@ -88,12 +99,12 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
             }
         }
         transaction.rollback().await?;
-        let standing = |(known, place): (Known, &Place)| match known {
-            Known::Stands(standing) => standing,
-            Known::Passed if parked.contains(&(place.partition, place.offset)) => Standing::Held(ParkedLetterHeld {}),
+        let stand = |(known, place): (Known, &Place)| match known {
+            Known::Stands(stand) => stand,
+            Known::Passed if parked.contains(&(place.partition, place.offset)) => Stand::Behind,
             Known::Passed => gone(ParkedLetterEnd::Unspecified),
         };
-        Ok(known.into_iter().zip(places).map(standing).collect())
+        Ok(known.into_iter().zip(places).map(stand).collect())
     }
 
     /// The rows that a statement has of some places.
@@ -118,14 +129,14 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
             return Ok(Known::Stands(gone(ParkedLetterEnd::GenerationGone)));
         }
         if row.try_get::<_, Option<bool>>("is_held")?.unwrap_or_default() {
-            return Ok(Known::Stands(Standing::Held(ParkedLetterHeld {})));
+            return Ok(Known::Stands(Stand::Here));
         }
         if !row.try_get::<_, Option<bool>>("is_passed")?.unwrap_or_default() {
-            return Ok(Known::Stands(Standing::Coming(ParkedLetterComing {})));
+            return Ok(Known::Stands(Stand::Coming));
         }
         let Some(is_discarded) = row.try_get::<_, Option<bool>>("discarded")? else { return Ok(Known::Passed) };
         let blocked_by = row.try_get::<_, Option<i64>>("blocked_by")?;
-        Ok(Known::Stands(Standing::Gone(ParkedLetterGone {
+        Ok(Known::Stands(Stand::Gone(ParkedLetterGone {
             end: if is_discarded { ParkedLetterEnd::Discarded } else { ParkedLetterEnd::Applied }.into(),
             records: row.try_get("applied_records")?,
             end_time: row.try_get::<_, Option<Timestamp>>("ended_at")?.map(timestamp::to_proto),
@@ -135,6 +146,16 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
     }
 }
 
-fn gone(end: ParkedLetterEnd) -> Standing {
-    Standing::Gone(ParkedLetterGone { end: end.into(), ..ParkedLetterGone::default() })
+fn gone(end: ParkedLetterEnd) -> Stand {
+    Stand::Gone(ParkedLetterGone { end: end.into(), ..ParkedLetterGone::default() })
+}
+
+impl From<Stand> for Standing {
+    fn from(stand: Stand) -> Self {
+        match stand {
+            Stand::Coming => Self::Coming(ParkedLetterComing {}),
+            Stand::Here | Stand::Behind => Self::Held(ParkedLetterHeld {}),
+            Stand::Gone(gone) => Self::Gone(gone),
+        }
+    }
 }

@@ -1,22 +1,28 @@
 //! What people want done to dead letters.
+//!
+//! Whoever reads the dead-letter topic may ask for a dead letter that has no row yet: the topic has it before the transaction that keeps it (module
+//! `parking`). Were that answered as `gone`, it would be settled as history, and its key would stay parked with nobody to know. So a wish that finds
+//! no row is judged as in module `standings`: what is coming is waited for as long as the wish may take, and wished for when it is there, or
+//! refused by name; what waits behind another dead letter of its key is refused at once. Judgement and wish are two transactions. What comes or
+//! ends between them is judged anew at the next look, and at the last one refused: nothing was done then, and who asks again hears what it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use idempo_proto::ops::v1::parked_letter_outcome::Outcome;
 use idempo_proto::ops::v1::{
-    DiscardParkedLettersRequest, DiscardParkedLettersResponse, ParkedLetterApplied, ParkedLetterDiscarded, ParkedLetterEnd,
-    ParkedLetterFailedAgain, ParkedLetterGone, ParkedLetterOutcome, ParkedLetterPending, ParkedLetterRefused, ReplayParkedLettersRequest,
+    DiscardParkedLettersRequest, DiscardParkedLettersResponse, ParkedLetterApplied, ParkedLetterDiscarded, ParkedLetterFailedAgain,
+    ParkedLetterGone, ParkedLetterOutcome, ParkedLetterPending, ParkedLetterRefused, ReplayParkedLettersRequest,
     ReplayParkedLettersResponse,
 };
+use idempo_rpc::Violations;
 use idempo_rpc::operators::{Attempt, target_of};
-use idempo_rpc::{Violations, timestamp};
-use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tonic::{Request, Status};
 
+use super::standings::Stand;
 use super::{ParkedOperations, Place};
 use crate::policy::REPLAYS_MAX;
 use crate::postgres::Tables;
@@ -31,14 +37,24 @@ const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::f
 
 /// A request to replay or discard.
 struct Wish<'a> {
+    attempt: Attempt<'a>,
     names: &'a [String],
     is_discard: bool,
     force: bool,
     wait_ms: i32,
 }
 
-/// A dead letter of which nothing has come yet: its place in the answer, where it is, and whether it was gone when it was wished for.
-type Waiting = (usize, Place, bool);
+/// A dead letter that is asked for: its place in the answer, and where it is.
+type Asked = (usize, Place);
+
+/// What of a wish is not settled, of one generation.
+#[derive(Default)]
+struct Unsettled {
+    /// Wishes that stand.
+    wished: Vec<Asked>,
+    /// What had no row when it was wished for.
+    absent: Vec<Asked>,
+}
 
 /// What a wish came to for one dead letter before anything is drained.
 enum Standing {
@@ -46,56 +62,46 @@ enum Standing {
     Wished,
     Settled(Outcome),
     /// There is no such dead letter.
-    Gone,
+    Absent,
 }
 
 impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T> {
     pub(super) async fn replay(&self, request: Request<ReplayParkedLettersRequest>) -> Result<ReplayParkedLettersResponse, Status> {
         let (metadata, asked) = (request.metadata(), request.get_ref());
         let attempt = Attempt { metadata, action: "replay", target: target_of(&asked.names), reason: &asked.reason };
-        let wish = Wish { names: &asked.names, is_discard: false, force: asked.force, wait_ms: asked.wait_ms };
-        Ok(ReplayParkedLettersResponse { outcomes: self.wish(&attempt, &wish).await? })
+        let wish = Wish { attempt, names: &asked.names, is_discard: false, force: asked.force, wait_ms: asked.wait_ms };
+        Ok(ReplayParkedLettersResponse { outcomes: self.wish(&wish).await? })
     }
 
     pub(super) async fn discard(&self, request: Request<DiscardParkedLettersRequest>) -> Result<DiscardParkedLettersResponse, Status> {
         let (metadata, asked) = (request.metadata(), request.get_ref());
         let attempt = Attempt { metadata, action: "discard", target: target_of(&asked.names), reason: &asked.reason };
-        let wish = Wish { names: &asked.names, is_discard: true, force: false, wait_ms: asked.wait_ms };
-        Ok(DiscardParkedLettersResponse { outcomes: self.wish(&attempt, &wish).await? })
+        let wish = Wish { attempt, names: &asked.names, is_discard: true, force: false, wait_ms: asked.wait_ms };
+        Ok(DiscardParkedLettersResponse { outcomes: self.wish(&wish).await? })
     }
 
-    async fn wish(&self, attempt: &Attempt<'_>, wish: &Wish<'_>) -> Result<Vec<ParkedLetterOutcome>, Status> {
+    async fn wish(&self, wish: &Wish<'_>) -> Result<Vec<ParkedLetterOutcome>, Status> {
         let mut violations = Violations::new();
-        let caller = attempt.caller(&mut violations);
+        let caller = wish.attempt.caller(&mut violations);
         let wait_ms = violations.int("wait_ms", i64::from(wish.wait_ms), 0..=WAIT_MS_MAX);
         let places = self.places(&mut violations, wish.names, NAMES_MAX);
         let (caller, wait_ms) = match violations.accept(self.operations.domain, (caller, wait_ms)) {
             Ok(checked) => checked,
-            Err(status) => return Err(attempt.refused(self.operations.as_ref(), status).await),
+            Err(status) => return Err(wish.attempt.refused(self.operations.as_ref(), status).await),
         };
         let mut outcomes: Vec<Outcome> = vec![Outcome::Pending(ParkedLetterPending {}); wish.names.len()];
-        let mut generations: BTreeMap<i32, Vec<(usize, Place)>> = BTreeMap::new();
+        let mut generations: BTreeMap<i32, Vec<Asked>> = BTreeMap::new();
         for (at, place) in places.into_iter().enumerate() {
             match place {
                 Some(place) => generations.entry(place.generation).or_default().push((at, place)),
                 None => set(&mut outcomes, at, of_other_consumer()),
             }
         }
-        let mut waiting = BTreeMap::new();
+        let mut unsettled = BTreeMap::new();
         for (generation, own) in generations {
-            let standings = self.wish_of(generation, &own, attempt, &caller, wish).await?;
-            let mut left = Vec::new();
-            for ((at, place), standing) in own.into_iter().zip(standings) {
-                match standing {
-                    Standing::Wished => left.push((at, place, false)),
-                    Standing::Gone => left.push((at, place, true)),
-                    Standing::Settled(outcome) => set(&mut outcomes, at, outcome),
-                }
-            }
-            waiting.insert(generation, left);
+            unsettled.insert(generation, self.wish_for(generation, own, wish, &caller, &mut outcomes).await?);
         }
-        self.wished.send_modify(|wishes| *wishes = wishes.wrapping_add(1));
-        self.await_outcomes(waiting, Duration::from_millis(wait_ms.unsigned_abs()), &mut outcomes).await?;
+        self.await_outcomes(unsettled, Duration::from_millis(wait_ms.unsigned_abs()), wish, &caller, &mut outcomes).await?;
         let outcome = |(name, outcome): (&String, Outcome)| ParkedLetterOutcome { name: name.clone(), outcome: Some(outcome) };
         Ok(wish.names.iter().zip(outcomes).map(outcome).collect())
     }
@@ -118,21 +124,36 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
         places
     }
 
-    /// Stores wishes for dead letters of one generation.
-    async fn wish_of(
+    /// Wishes for dead letters of one generation, and has them heeded.
+    async fn wish_for(
         &self,
         generation: i32,
-        places: &[(usize, Place)],
-        attempt: &Attempt<'_>,
-        caller: &str,
+        asked: Vec<Asked>,
         wish: &Wish<'_>,
-    ) -> Result<Vec<Standing>, Status> {
+        caller: &str,
+        outcomes: &mut [Outcome],
+    ) -> Result<Unsettled, Status> {
+        let mut unsettled = Unsettled::default();
+        let standings = self.store(generation, &asked, wish, caller).await?;
+        for ((at, place), standing) in asked.into_iter().zip(standings) {
+            match standing {
+                Standing::Wished => unsettled.wished.push((at, place)),
+                Standing::Absent => unsettled.absent.push((at, place)),
+                Standing::Settled(outcome) => set(outcomes, at, outcome),
+            }
+        }
+        self.wished.send_modify(|wishes| *wishes = wishes.wrapping_add(1));
+        Ok(unsettled)
+    }
+
+    /// Stores wishes for dead letters of one generation.
+    async fn store(&self, generation: i32, places: &[Asked], wish: &Wish<'_>, caller: &str) -> Result<Vec<Standing>, Status> {
         let (projection, topic) = (self.operations.projection, self.topic());
         let partitions: Vec<i32> = places.iter().map(|(_, place)| place.partition).collect();
         let offsets: Vec<i64> = places.iter().map(|(_, place)| place.offset).collect();
         let names: Vec<String> = places.iter().map(|(_, place)| self.name_of(*place)).collect();
         let replays_max = i32::try_from(REPLAYS_MAX).unwrap_or(i32::MAX);
-        let (is_discard, force, reason) = (wish.is_discard, wish.force, attempt.reason);
+        let (is_discard, force, reason) = (wish.is_discard, wish.force, wish.attempt.reason);
         let parameters: [&(dyn ToSql + Sync); 11] =
             [&projection, &generation, &topic, &partitions, &offsets, &names, &is_discard, &force, &replays_max, &caller, &reason];
         let client = self.operations.client().await?;
@@ -144,60 +165,104 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
         wished.await.map_err(|error| self.operations.failed_statement(error))
     }
 
-    /// Waits until all is drained that was wished, or the time is over. While nothing has come of the last wish of any partition, which is drained last,
-    /// the others are not looked at: with many wishes under way the looks would cost more than what they wait for.
+    /// Waits until all is drained that was wished for, and what was absent is judged, or the time is over.
     async fn await_outcomes(
         &self,
-        mut waiting: BTreeMap<i32, Vec<Waiting>>,
+        mut unsettled: BTreeMap<i32, Unsettled>,
         wait: Duration,
+        wish: &Wish<'_>,
+        caller: &str,
         outcomes: &mut [Outcome],
     ) -> Result<(), Status> {
         let deadline = Instant::now() + wait;
         let mut look_again = LOOK_AGAIN.0;
         loop {
             let is_last = Instant::now() >= deadline;
-            for (generation, left) in &mut waiting {
-                let probes = last_of_each_partition(left);
-                if !is_last && probes.len() < left.len() && self.outcomes_of(*generation, &probes).await?.iter().all(Option::is_none) {
-                    continue;
-                }
-                let found = self.outcomes_of(*generation, left).await?;
-                let mut found = found.into_iter();
-                left.retain(|(at, ..)| match found.next().flatten() {
-                    Some(outcome) => {
-                        set(outcomes, *at, outcome);
-                        false
-                    }
-                    None => true,
-                });
+            for (generation, left) in &mut unsettled {
+                self.hear_of(*generation, &mut left.wished, is_last, outcomes).await?;
+                self.judge_absent(*generation, left, wish, caller, outcomes).await?;
             }
-            waiting.retain(|_, left| !left.is_empty());
-            if waiting.is_empty() || is_last {
-                return Ok(());
+            unsettled.retain(|_, left| !left.wished.is_empty() || !left.absent.is_empty());
+            if unsettled.is_empty() || is_last {
+                break;
             }
             sleep(look_again.min(deadline.saturating_duration_since(Instant::now()))).await;
             look_again = (look_again * 2).min(LOOK_AGAIN.1);
         }
+        unsettled.into_values().flat_map(|left| left.absent).for_each(|(at, _)| set(outcomes, at, still_coming()));
+        Ok(())
+    }
+
+    /// Settles what has come of wishes. While nothing has come of the last wish of any partition, which is drained last, the others are looked at only
+    /// for the last time: with many wishes under way the looks would cost more than what they wait for.
+    async fn hear_of(&self, generation: i32, wished: &mut Vec<Asked>, is_last: bool, outcomes: &mut [Outcome]) -> Result<(), Status> {
+        if wished.is_empty() {
+            return Ok(());
+        }
+        let probes = last_of_each_partition(wished);
+        if !is_last && probes.len() < wished.len() && self.outcomes_of(generation, &probes).await?.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let mut found = self.outcomes_of(generation, wished).await?.into_iter();
+        wished.retain(|(at, _)| match found.next().flatten() {
+            Some(outcome) => {
+                set(outcomes, *at, outcome);
+                false
+            }
+            None => true,
+        });
+        Ok(())
+    }
+
+    /// Settles what is gone or waits behind another one, wishes for what has come since, and leaves what is still coming.
+    async fn judge_absent(
+        &self,
+        generation: i32,
+        left: &mut Unsettled,
+        wish: &Wish<'_>,
+        caller: &str,
+        outcomes: &mut [Outcome],
+    ) -> Result<(), Status> {
+        if left.absent.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<Place> = left.absent.iter().map(|(_, place)| *place).collect();
+        let stands = self.stands(generation, &places).await.map_err(|error| self.operations.failed(&error))?;
+        let mut here = Vec::new();
+        for ((at, place), stand) in std::mem::take(&mut left.absent).into_iter().zip(stands) {
+            match stand {
+                Stand::Coming => left.absent.push((at, place)),
+                Stand::Here => here.push((at, place)),
+                Stand::Behind => set(outcomes, at, behind_another()),
+                Stand::Gone(gone) => set(outcomes, at, Outcome::Gone(gone)),
+            }
+        }
+        if !here.is_empty() {
+            let more = self.wish_for(generation, here, wish, caller, outcomes).await?;
+            left.wished.extend(more.wished);
+            left.absent.extend(more.absent);
+        }
+        Ok(())
     }
 
     /// What came of each of these; `None` for those of which nothing has come.
-    async fn outcomes_of(&self, generation: i32, wished: &[Waiting]) -> Result<Vec<Option<Outcome>>, Status> {
+    async fn outcomes_of(&self, generation: i32, wished: &[Asked]) -> Result<Vec<Option<Outcome>>, Status> {
         let (projection, topic) = (self.operations.projection, self.topic());
-        let partitions: Vec<i32> = wished.iter().map(|(_, place, _)| place.partition).collect();
-        let offsets: Vec<i64> = wished.iter().map(|(_, place, _)| place.offset).collect();
+        let partitions: Vec<i32> = wished.iter().map(|(_, place)| place.partition).collect();
+        let offsets: Vec<i64> = wished.iter().map(|(_, place)| place.offset).collect();
         let mut client = self.operations.client().await?;
         let read = async {
             let transaction = client.transaction().await?;
             transaction.batch_execute(include_str!("../../sql/begin_lookup.sql")).await?;
             let statement = transaction.prepare_cached(include_str!("../../sql/letter_outcomes.sql")).await?;
             let rows = transaction.query(&statement, &[&projection, &generation, &topic, &partitions, &offsets]).await?;
-            let outcome = |(row, (_, place, was_gone)): (&Row, &Waiting)| self.outcome(row, *place, *was_gone);
+            let outcome = |(row, (_, place)): (&Row, &Asked)| self.outcome(row, *place);
             rows.iter().zip(wished).map(outcome).collect::<Result<Vec<_>, tokio_postgres::Error>>()
         };
         read.await.map_err(|error| self.operations.failed_statement(error))
     }
 
-    fn outcome(&self, row: &Row, place: Place, was_gone: bool) -> Result<Option<Outcome>, tokio_postgres::Error> {
+    fn outcome(&self, row: &Row, place: Place) -> Result<Option<Outcome>, tokio_postgres::Error> {
         match row.try_get::<_, Option<&str>>(1)? {
             Some("parked") => {
                 let (code, reason, replay_count) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
@@ -210,16 +275,10 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
         let records: i64 = row.try_get(6)?;
         let blocked_by = row.try_get::<_, Option<i64>>(7)?;
         let blocked_by = blocked_by.map(|offset| self.name_of(Place { offset, ..place })).unwrap_or_default();
-        Ok(Some(match (was_gone, is_discarded) {
-            (true, _) => Outcome::Gone(ParkedLetterGone {
-                end: if is_discarded { ParkedLetterEnd::Discarded } else { ParkedLetterEnd::Applied }.into(),
-                records,
-                end_time: row.try_get::<_, Option<Timestamp>>(8)?.map(timestamp::to_proto),
-                caller: row.try_get(9)?,
-                blocked_by,
-            }),
-            (false, true) => Outcome::Discarded(ParkedLetterDiscarded { records_applied: records, blocked_by }),
-            (false, false) => Outcome::Applied(ParkedLetterApplied { records, blocked_by }),
+        Ok(Some(if is_discarded {
+            Outcome::Discarded(ParkedLetterDiscarded { records_applied: records, blocked_by })
+        } else {
+            Outcome::Applied(ParkedLetterApplied { records, blocked_by })
         }))
     }
 }
@@ -228,20 +287,35 @@ fn standing(row: &Row) -> Result<Standing, tokio_postgres::Error> {
     let (outcome, reason): (String, String) = (row.try_get(1)?, row.try_get(2)?);
     Ok(match outcome.as_str() {
         "DONE" => Standing::Wished,
-        "GONE" => Standing::Gone,
+        "GONE" => Standing::Absent,
         _ => Standing::Settled(Outcome::Refused(ParkedLetterRefused { code: outcome, reason })),
     })
 }
 
 /// Of each partition, what was wished last.
-fn last_of_each_partition(left: &[Waiting]) -> Vec<Waiting> {
-    let last: BTreeMap<i32, Waiting> = left.iter().map(|waiting| (waiting.1.partition, *waiting)).collect();
+fn last_of_each_partition(wished: &[Asked]) -> Vec<Asked> {
+    let last: BTreeMap<i32, Asked> = wished.iter().map(|asked| (asked.1.partition, *asked)).collect();
     last.into_values().collect()
 }
 
 fn of_other_consumer() -> Outcome {
     let (code, reason) =
         ("DEAD_LETTER_OF_OTHER_CONSUMER", "the dead letter is of a consumer group or topic that this projection does not have");
+    refused(code, reason)
+}
+
+fn still_coming() -> Outcome {
+    let (code, reason) =
+        ("DEAD_LETTER_COMING", "its consumer has not come to the record yet, or has yet to keep it as a dead letter; ask again");
+    refused(code, reason)
+}
+
+fn behind_another() -> Outcome {
+    let (code, reason) = ("DEAD_LETTER_BEHIND_ANOTHER", "the record waits behind another dead letter of its key, and is applied with that");
+    refused(code, reason)
+}
+
+fn refused(code: &str, reason: &str) -> Outcome {
     Outcome::Refused(ParkedLetterRefused { code: code.to_owned(), reason: reason.to_owned() })
 }
 
