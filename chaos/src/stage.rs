@@ -51,6 +51,11 @@ pub(crate) const ECONOMY_TOPIC: i16 = 3;
 pub(crate) const OUTBOXES: [&str; 2] = ["wallet_db", "inventory_db"];
 /// How long finding out may take who holds an outbox, or what is under way: after that the first relay is as good as any, and nothing is.
 const HOLDER_LIMIT: Duration = Duration::from_millis(500);
+/// How much longer a commit is waited for whose answer is to be lost, where none came in time: a service that sheds load, since the brokers were away,
+/// makes none.
+const COMMIT_LIMIT: Duration = Duration::from_secs(3);
+/// The pause between two looks at what is awaited.
+const LOOK_PAUSE: Duration = Duration::from_millis(25);
 /// The age at which an outbox table is left, in seconds: rotations and truncations belong to what faults meet.
 const TABLE_AGE_S: &str = "3";
 /// After how long without a heartbeat a projector's partitions are another's, in milliseconds: the least that brokers allow.
@@ -347,6 +352,10 @@ impl Undo {
             Self::CutAgain(link, per_thousand) => return Ok(format!("and {}", stage.proxy(link)?.cut(per_thousand))),
             Self::CountSwallowed(link, before) => {
                 let proxy = stage.proxy(link)?;
+                let began = Instant::now();
+                while proxy.swallowed() == before && began.elapsed() < COMMIT_LIMIT {
+                    tokio::time::sleep(LOOK_PAUSE).await;
+                }
                 proxy.swallow_nothing();
                 return Ok(format!("{} lost", proxy.swallowed() - before));
             }

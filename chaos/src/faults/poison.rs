@@ -62,8 +62,11 @@ impl PoisonFault {
         let whole = |process: &'static str| [Resource::Process(process), Resource::Link(Link::Postgres(process))];
         match self {
             Self::Records { .. } => uses.push(Resource::Kafka),
-            // A projector that stands still in the middle of a transaction would keep the table.
-            Self::RowsRefused { .. } => uses.extend(PROJECTORS.into_iter().flat_map(whole)),
+            // Nothing is refused while nothing comes; and a projector that stands still in the middle of a transaction would keep the table.
+            Self::RowsRefused { .. } => {
+                uses.push(Resource::Kafka);
+                uses.extend(PROJECTORS.into_iter().flat_map(whole));
+            }
             // Whatever it takes until a job is under way.
             Self::JobInterrupted { .. } => {
                 uses.push(Resource::Kafka);
