@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
-use idempo_checker::Report;
 use idempo_checker::checks::vacuity::{Seen, Trouble};
+use idempo_checker::facts::DeadLetters;
 use idempo_checker::history::{Answer, History, Purpose};
 use idempo_checker::report::grouped;
+use idempo_checker::{Evidence, Report};
 
 use crate::logs::{Happening, Heard};
 use crate::run::Took;
@@ -52,6 +53,38 @@ impl Sent {
     }
 }
 
+/// What people had to settle, and did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settling {
+    /// Records that were put into the topic.
+    pub injected: usize,
+    /// Dead letters.
+    pub letters: usize,
+    /// Those of them that were applied after all.
+    pub applied: usize,
+    /// Jobs that were begun.
+    pub jobs: usize,
+    /// Dead letters that were not listed as open while their consumer had them.
+    pub restored: usize,
+    /// Reads that were refused because what they waited for was parked.
+    pub refused_reads: usize,
+}
+
+impl Settling {
+    /// Counts what has become of dead letters.
+    #[must_use]
+    pub fn of(dead: &DeadLetters, evidence: &Evidence, restored: usize) -> Self {
+        Self {
+            injected: evidence.poison.len(),
+            letters: dead.letters.len(),
+            applied: dead.letters.iter().filter(|letter| letter.state != "discarded").count(),
+            jobs: dead.jobs.iter().filter(|job| job.begun).count(),
+            restored,
+            refused_reads: evidence.history.reads.iter().filter(|read| !read.refused.is_empty()).count(),
+        }
+    }
+}
+
 /// Everything there is to say about a run.
 #[derive(Debug)]
 pub struct Account {
@@ -67,6 +100,8 @@ pub struct Account {
     pub records: usize,
     /// What was met.
     pub seen: Seen,
+    /// What people had to settle; `None` where there was no poison.
+    pub settling: Option<Settling>,
     /// The faults.
     pub timeline: Timeline,
     /// What the processes counted.
@@ -117,6 +152,15 @@ impl Account {
             grouped(self.heard.count(Happening::ProducerFailed)),
             grouped(sent.reads),
         )?;
+        if let Some(Settling { injected, letters, applied, jobs, restored, refused_reads }) = self.settling {
+            writeln!(
+                f,
+                "Poison   {injected} records; {letters} dead letters, {applied} of them applied in the end; {} records parked behind them; {jobs} jobs, {} \
+                 disturbed by a kill; {restored} restored; {refused_reads} reads refused",
+                grouped(self.seen.count(Trouble::Parked)),
+                self.seen.count(Trouble::Interrupted),
+            )?;
+        }
         let counters = self.counters.iter().map(|(name, value)| format!("{name} {}", grouped(*value)));
         writeln!(f, "Counted  {}", counters.collect::<Vec<_>>().join(", "))?;
         let Took { start, play, drain, check } = self.took;

@@ -8,11 +8,13 @@
 
 pub mod account;
 pub mod chance;
+mod desk;
 pub mod faults;
 pub mod logs;
 pub mod run;
 pub mod schedule;
 mod scrape;
+mod settle;
 pub mod stage;
 pub mod timeline;
 mod verify;

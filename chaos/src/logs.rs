@@ -20,11 +20,18 @@ const DUE: &[(Family, &str, &str)] = &[
     (Family::Cut, FENCED_MEMBER, "the same"),
     (Family::Delay, FENCED_MEMBER, "the same"),
     (Family::Freeze, FENCED_MEMBER, "the same, where the projector itself was frozen"),
+    (Family::Broker, LETTERS_AWAY, "the partition waits until its dead letter is acknowledged"),
+    (Family::KafkaAway, LETTERS_AWAY, "the same"),
+    (Family::Cut, LETTERS_AWAY, "the same"),
+    (Family::Delay, LETTERS_AWAY, "the same"),
+    (Family::Freeze, LETTERS_AWAY, "the same, where the projector itself was frozen"),
 ];
 /// What librdkafka says, as loud as it can, when a producer must end because records could be out of order otherwise.
 const GAPLESS: &str = "Gap-less ordering would not be guaranteed";
 /// What librdkafka says, as loud as it can, when a named member's identity was given to its own second attempt.
 const FENCED_MEMBER: &str = "Static consumer fenced by other consumer";
+/// What a projector says while it can't write a dead letter.
+const LETTERS_AWAY: &str = "the dead-letter topic can't be written";
 
 /// What happened, as a part of a message tells it.
 const HAPPENINGS: [(Happening, &str); 5] = [

@@ -11,13 +11,16 @@ use idempo_devstack::{Brokers, Progress as Tell};
 use idempo_showcase::load::{self, Played, Size};
 use idempo_showcase::wire::{Addresses, Wire};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use crate::account::Account;
 use crate::chance::Chance;
+use crate::desk::Desk;
 use crate::faults::Family;
 use crate::schedule::{self, Order, Planned};
 use crate::scrape::{Scraper, Totals};
-use crate::stage::{Instances, Stage, Undo};
+use crate::settle::{self, Settled};
+use crate::stage::{DEAD_LETTERS, Instances, Stage, Undo};
 use crate::timeline::Timeline;
 use crate::verify::{self, Done};
 
@@ -104,7 +107,8 @@ pub async fn run(plan: &Plan) -> Result<Account> {
     verify::clear(&plan.folder)?;
     let mut stage = Stage::start(plan.brokers, plan.instances, &mut chance, Tell::new(move |line| narrator.say(line))).await?;
     let mut took = Took { start: began.elapsed(), ..Took::default() };
-    let result = play(plan, schedule, &mut stage, narrator).await;
+    let last = chance.id();
+    let result = play(plan, schedule, last, &mut stage, narrator).await;
     if result.is_err() {
         verify::save_logs(&stage, &plan.folder)?;
     }
@@ -118,13 +122,14 @@ pub async fn run(plan: &Plan) -> Result<Account> {
     Ok(account)
 }
 
-/// Lets the clients play and the faults happen.
-async fn play(plan: &Plan, schedule: Vec<Planned>, stage: &mut Stage, narrator: Narrator) -> Result<(Played, Done)> {
+/// Lets the clients play and the faults happen. `last` decides who is poisoned when all is healed.
+async fn play(plan: &Plan, schedule: Vec<Planned>, last: Uuid, stage: &mut Stage, narrator: Narrator) -> Result<(Played, Done)> {
     let admin = stage.processes().iter().map(|name| Ok(stage.platform.service(name)?.admin())).collect::<Result<Vec<_>>>()?;
     let scraper = Scraper::start(admin);
     let mut load = Load::start(plan, &addresses(stage)?).await?;
     load.begun(u64::try_from(plan.players)?.saturating_mul(FIRST_COMMANDS)).await?;
     narrator.say(&format!("every wallet is open; {} faults in {} s, seed {}", schedule.len(), plan.length.as_secs(), plan.seed));
+    let mut desk = if plan.families.contains(&Family::Poison) { Some(open_desk(stage)?) } else { None };
     let mut director = Director {
         zero: Instant::now(),
         slip: Duration::ZERO,
@@ -138,17 +143,32 @@ async fn play(plan: &Plan, schedule: Vec<Planned>, stage: &mut Stage, narrator: 
     let healed = stage.heal(|line| narrator.say(line)).await;
     director.until(plan.length + director.slip, stage, &load).await?;
     let zero_us = u64::try_from((director.zero - load.began).as_micros())?;
+    let calm = match &mut desk {
+        Some(desk) => settle::calm(desk, stage, (&*load.progress, load.began), last, |line| narrator.say(line)).await.map(Some),
+        None => Ok(None),
+    };
     let healthy = director.zero.elapsed();
     narrator.say("the clients begin nothing new");
     let played = load.end(narrator).await?;
+    let mut settled = match &mut desk {
+        Some(desk) => settle::all(desk, stage, |line| narrator.say(line)).await,
+        None => Settled::default(),
+    };
     let swallowed = stage.swallowed();
     let counters: Totals = scraper.finish().await;
     let Director { timeline, mut flaws, fallen, .. } = director;
-    if let Err(error) = healed {
-        // What is the matter then is for the checker to find out.
-        flaws.push(format!("not everything healed: {error:#}"));
+    // What is the matter then is for the checker to find out.
+    flaws.extend(healed.err().map(|error| format!("not everything healed: {error:#}")));
+    match calm {
+        Ok(calm) => settled.calm = calm,
+        Err(error) => flaws.push(format!("poison did not park its keys when all was healed: {error:#}")),
     }
-    Ok((played, Done { timeline, flaws, fallen, counters, swallowed, zero_us, healthy }))
+    Ok((played, Done { timeline, flaws, fallen, counters, swallowed, zero_us, healthy, settled }))
+}
+
+fn open_desk(stage: &Stage) -> Result<Desk> {
+    let address = format!("http://{}", stage.platform.service(DEAD_LETTERS)?.grpc());
+    Desk::open(&address, stage.platform.operator_token().clone())
 }
 
 fn addresses(stage: &Stage) -> Result<Addresses> {

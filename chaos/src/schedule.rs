@@ -8,11 +8,12 @@ use serde::Serialize;
 use crate::chance::Chance;
 use crate::faults::brokers::BrokerFault;
 use crate::faults::network::{NetworkFault, Weather};
+use crate::faults::poison::PoisonFault;
 use crate::faults::postgres::PostgresStop;
 use crate::faults::processes::{ProcessFault, What, Who};
 use crate::faults::transactions::{Kind as Held, TransactionFault};
 use crate::faults::{Family, Fault, Link, Resource};
-use crate::stage::Instances;
+use crate::stage::{DEAD_LETTERS, Instances, PROJECTORS};
 
 /// When the first fault begins.
 const FIRST_AT: Duration = Duration::from_millis(1_500);
@@ -98,6 +99,8 @@ enum Sort {
     ServiceFreeze,
     ProjectorKill,
     ProjectorFreeze,
+    DeadLettersKill,
+    DeadLettersFreeze,
     PostgresStop,
     Cut,
     Unreachable,
@@ -113,17 +116,25 @@ enum Sort {
     RolledBack,
     Idle,
     StreamsLocked,
+    Poison,
+    JobKilled,
+    ConsumerKilledInJob,
+    RowsRefused,
 }
 
 /// Every sort: its family, whether each run has it, and how many a run has at most.
-const SORTS: [(Sort, Family, bool, usize); 21] = [
+const SORTS: [(Sort, Family, bool, usize); 27] = [
     (Sort::RelayKill, Family::Kill, true, 4),
     (Sort::RelayFreeze, Family::Freeze, true, 2),
     (Sort::ServiceKill, Family::Kill, true, 6),
     (Sort::ProjectorKill, Family::Kill, true, 4),
     (Sort::ServiceCommit, Family::Swallow, true, 8),
+    (Sort::JobKilled, Family::Poison, true, 2),
+    (Sort::Poison, Family::Poison, true, 4),
     (Sort::ServiceFreeze, Family::Freeze, false, 3),
     (Sort::ProjectorFreeze, Family::Freeze, false, 2),
+    (Sort::DeadLettersKill, Family::Kill, false, 3),
+    (Sort::DeadLettersFreeze, Family::Freeze, false, 2),
     (Sort::PostgresStop, Family::Postgres, false, 3),
     (Sort::Cut, Family::Cut, false, 6),
     (Sort::Unreachable, Family::Cut, false, 4),
@@ -138,6 +149,8 @@ const SORTS: [(Sort, Family, bool, usize); 21] = [
     (Sort::RolledBack, Family::Transactions, false, 2),
     (Sort::Idle, Family::Transactions, false, 2),
     (Sort::StreamsLocked, Family::Transactions, false, 4),
+    (Sort::ConsumerKilledInJob, Family::Poison, false, 1),
+    (Sort::RowsRefused, Family::Poison, false, 2),
 ];
 
 /// Draws a schedule, in the order of time.
@@ -212,13 +225,13 @@ impl Drawing<'_> {
     fn lasts(&mut self, sort: Sort) -> Duration {
         let scale = if self.order.length < Duration::from_secs(30) { 1 } else { 2 };
         match sort {
-            Sort::RelayKill | Sort::ProjectorKill => self.chance.millis(500, 2_000 * scale),
+            Sort::RelayKill | Sort::ProjectorKill | Sort::DeadLettersKill => self.chance.millis(500, 2_000 * scale),
             Sort::ServiceKill => self.chance.millis(100, 1_000 * scale),
             // The lease holds for three seconds.
             Sort::RelayFreeze => self.chance.millis(3_600, 4_000 + 1_000 * scale),
             Sort::ServiceFreeze => self.chance.millis(300, 1_500 * scale),
             // A session at the broker holds for six seconds.
-            Sort::ProjectorFreeze => self.chance.millis(500, 1_000 + 4_000 * scale),
+            Sort::ProjectorFreeze | Sort::DeadLettersFreeze => self.chance.millis(500, 1_000 + 4_000 * scale),
             Sort::PostgresStop => self.chance.millis(100, 1_000 * scale),
             Sort::Cut => self.chance.millis(200, 1_500),
             Sort::Unreachable => self.chance.millis(300, 2_000 * scale),
@@ -234,13 +247,16 @@ impl Drawing<'_> {
             }
             Sort::Leading | Sort::Inner | Sort::RolledBack | Sort::Idle => self.chance.millis(1_500, 4_000 * scale),
             Sort::StreamsLocked => self.chance.millis(500, 2_500),
+            Sort::Poison => self.chance.millis(200, 600),
+            Sort::JobKilled | Sort::ConsumerKilledInJob => self.chance.millis(300, 1_000 * scale),
+            Sort::RowsRefused => self.chance.millis(800, 2_500),
         }
     }
 
     fn fault(&mut self, sort: Sort) -> Fault {
         let database = self.pick(["wallet_db", "inventory_db"]);
         let service = self.chance.pick(self.order.instances.services()).unwrap_or("wallet");
-        let projector = self.pick(["inventory-projector", "inventory-projector-2"]);
+        let projector = self.pick(PROJECTORS);
         let link = self.link();
         let process = |who, what| Fault::Process(ProcessFault { who, what });
         let network = |link, weather| Fault::Network(NetworkFault { link, weather });
@@ -252,6 +268,8 @@ impl Drawing<'_> {
             Sort::ServiceFreeze => process(Who::Service(service), What::Freeze),
             Sort::ProjectorKill => process(Who::Projector(projector), What::Kill),
             Sort::ProjectorFreeze => process(Who::Projector(projector), What::Freeze),
+            Sort::DeadLettersKill => process(Who::DeadLetters, What::Kill),
+            Sort::DeadLettersFreeze => process(Who::DeadLetters, What::Freeze),
             Sort::PostgresStop => Fault::Postgres(PostgresStop),
             Sort::Cut => network(link, Weather::Cut { per_thousand: self.pick([300, 600, 1_000]) }),
             Sort::Unreachable => network(link, Weather::Away),
@@ -261,7 +279,9 @@ impl Drawing<'_> {
             }
             Sort::Held => network(link, self.pick([Weather::RequestsHeld, Weather::AnswersHeld])),
             Sort::ServiceCommit => network(Link::Postgres(service), Weather::CommitUnanswered),
-            Sort::OtherCommit => network(Link::Postgres(self.pick([projector, "relay-1", "relay-2"])), Weather::CommitUnanswered),
+            Sort::OtherCommit => {
+                network(Link::Postgres(self.pick([projector, "relay-1", "relay-2", DEAD_LETTERS])), Weather::CommitUnanswered)
+            }
             Sort::BrokerKill => Fault::Broker(BrokerFault::Kill(self.pick([1, 2, 3]))),
             Sort::BrokerFreeze => {
                 let mut numbers = vec![1, 2, 3];
@@ -279,6 +299,10 @@ impl Drawing<'_> {
                 let (by, count) = (self.chance.id(), i64::try_from(self.chance.between(1, 8)).unwrap_or(1));
                 held(Held::StreamsLocked { by, count })
             }
+            Sort::Poison => Fault::Poison(PoisonFault::Records { by: self.chance.id() }),
+            Sort::RowsRefused => Fault::Poison(PoisonFault::RowsRefused { by: self.chance.id() }),
+            Sort::JobKilled => Fault::Poison(PoisonFault::JobInterrupted { by: self.chance.id(), process: DEAD_LETTERS }),
+            Sort::ConsumerKilledInJob => Fault::Poison(PoisonFault::JobInterrupted { by: self.chance.id(), process: projector }),
         }
     }
 
@@ -335,6 +359,8 @@ mod tests {
                 has(&|fault| fault.is_process(What::Kill, |who| matches!(who, Who::Service(_))));
                 has(&|fault| fault.is_process(What::Kill, |who| matches!(who, Who::Projector(_))));
                 has(&|fault| fault.family() == Family::Swallow);
+                has(&|fault| matches!(fault, Fault::Poison(PoisonFault::Records { .. })));
+                has(&|fault| matches!(fault, Fault::Poison(PoisonFault::JobInterrupted { process: DEAD_LETTERS, .. })));
                 assert!(planned.iter().all(|planned| planned.ends() <= order.length * LAST_BY_PERCENT / 100), "seed {seed}");
             }
         }

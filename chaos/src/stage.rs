@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use idempo_checker::facts::CursorMove;
+use idempo_checker::poison::Injected;
 use idempo_devstack::{Brokers, Cluster, Options, Platform, Progress, Proxy, Server, Servers, Surroundings};
 use idempo_pg::Config;
+use idempo_showcase::poison::kinds::ForgottenTrigger;
 use serde::Serialize;
 use tokio_postgres::Client;
 
@@ -16,8 +18,17 @@ use crate::logs;
 
 /// The platform's processes, each of which reaches PostgreSQL through a proxy of its own. The last ones are there where each command service has
 /// two instances.
-const PROCESSES: [&str; 8] =
-    ["wallet", "inventory", FIRST_PROJECTOR, SECOND_PROJECTOR, "relay-1", "relay-2", SECOND_SERVICES[0].name, SECOND_SERVICES[1].name];
+const PROCESSES: [&str; 9] = [
+    "wallet",
+    "inventory",
+    PROJECTORS[0],
+    PROJECTORS[1],
+    "relay-1",
+    "relay-2",
+    DEAD_LETTERS,
+    SECOND_SERVICES[0].name,
+    SECOND_SERVICES[1].name,
+];
 /// The command services.
 const SERVICES: [&str; 4] = ["wallet", "inventory", SECOND_SERVICES[0].name, SECOND_SERVICES[1].name];
 /// The second instances of the command services.
@@ -27,20 +38,30 @@ const SECOND_SERVICES: [Second; 2] = [
 ];
 /// The second projector.
 const PROJECTOR: Second =
-    Second { of: FIRST_PROJECTOR, name: SECOND_PROJECTOR, database: "inventory_view_db", role: "idempo_inventory_projector" };
+    Second { of: PROJECTORS[0], name: PROJECTORS[1], database: "inventory_view_db", role: "idempo_inventory_projector" };
 /// The processes that relay.
 const RELAYS: [&str; 2] = ["relay-1", "relay-2"];
 /// The projectors: two, so that one takes over from the other.
-const FIRST_PROJECTOR: &str = "inventory-projector";
-const SECOND_PROJECTOR: &str = "inventory-projector-2";
+pub(crate) const PROJECTORS: [&str; 2] = ["inventory-projector", "inventory-projector-2"];
+/// The dead-letter service.
+pub(crate) const DEAD_LETTERS: &str = "dlq-admin";
+/// The number of the topic that wallet and inventory events go to.
+pub(crate) const ECONOMY_TOPIC: i16 = 3;
 /// The databases with an outbox.
 pub(crate) const OUTBOXES: [&str; 2] = ["wallet_db", "inventory_db"];
-/// How long finding out who holds an outbox may take; after that the first relay is as good as any.
+/// How long finding out may take who holds an outbox, or what is under way: after that the first relay is as good as any, and nothing is.
 const HOLDER_LIMIT: Duration = Duration::from_millis(500);
+/// How much longer a commit is waited for whose answer is to be lost, where none came in time: a service that sheds load, since the brokers were away,
+/// makes none.
+const COMMIT_LIMIT: Duration = Duration::from_secs(3);
+/// The pause between two looks at what is awaited.
+const LOOK_PAUSE: Duration = Duration::from_millis(25);
 /// The age at which an outbox table is left, in seconds: rotations and truncations belong to what faults meet.
 const TABLE_AGE_S: &str = "3";
 /// After how long without a heartbeat a projector's partitions are another's, in milliseconds: the least that brokers allow.
 const SESSION_TIMEOUT_MS: &str = "6000";
+/// After how long a job of a process that is gone is another's, in milliseconds: so that what a kill has interrupted goes on within the run.
+const JOB_LEASE_MS: &str = "1000";
 
 /// How many instances each command service has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -88,6 +109,16 @@ pub(crate) struct Stage {
     postgres_links: BTreeMap<&'static str, Proxy>,
     pub(crate) broker_links: Vec<Proxy>,
     cluster: Cluster,
+    pub(crate) poison: Poisoned,
+}
+
+/// What people will have to settle, and whether they were disturbed.
+#[derive(Debug, Default)]
+pub(crate) struct Poisoned {
+    /// The records that were put into the topic.
+    pub(crate) injected: Vec<Injected>,
+    /// How often a job was under way when a process was killed that it needs.
+    pub(crate) interrupted: u64,
 }
 
 /// A fault that has begun.
@@ -116,6 +147,10 @@ pub(crate) enum Undo {
     CutAgain(Link, u32),
     /// A network loses no answer any more; it had lost so many before.
     CountSwallowed(Link, usize),
+    /// Nothing is to be undone.
+    Nothing,
+    /// The read model takes all rows again.
+    TakeRows(ForgottenTrigger),
     /// Transactions are ended, the inner ones first, by this statement.
     EndTransactions(Vec<Client>, &'static str),
 }
@@ -144,7 +179,9 @@ impl Stage {
         for relay in RELAYS {
             surroundings = surroundings.with(relay, "IDEMPO_ROTATION__TABLE_AGE_MAX_S", TABLE_AGE_S);
         }
-        surroundings = surroundings.with(FIRST_PROJECTOR, "IDEMPO_CONSUMER__SESSION_TIMEOUT_MS", SESSION_TIMEOUT_MS);
+        surroundings = surroundings.with(PROJECTORS[0], "IDEMPO_CONSUMER__SESSION_TIMEOUT_MS", SESSION_TIMEOUT_MS);
+        surroundings = surroundings.with(DEAD_LETTERS, "IDEMPO_CONSUMER__SESSION_TIMEOUT_MS", SESSION_TIMEOUT_MS);
+        surroundings = surroundings.with(DEAD_LETTERS, "IDEMPO_JOB_LEASE_MS", JOB_LEASE_MS);
         servers.prepare().await?;
         for database in OUTBOXES {
             open(&cluster.superuser(database)).await?.batch_execute(include_str!("sql/prepare.sql")).await?;
@@ -155,7 +192,33 @@ impl Stage {
             let url = cluster.clone().at(proxy.address()).role_url(database, role);
             platform.start_replica(of, name, &[("IDEMPO_DATABASE__URL", &url)]).await?;
         }
-        Ok(Self { instances, platform, servers, postgres_links, broker_links, cluster })
+        Ok(Self { instances, platform, servers, postgres_links, broker_links, cluster, poison: Poisoned::default() })
+    }
+
+    /// The cluster, reached directly.
+    pub(crate) const fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// A session of the superuser's in a database, reached directly, for a statement or two.
+    pub(crate) async fn session(&self, database: &str) -> Result<Client> {
+        open(&self.superuser(database)).await
+    }
+
+    /// How many members of jobs on dead letters are not settled yet; 0 also where that can't be found out.
+    pub(crate) async fn unsettled_members(&self) -> u64 {
+        let asked = async {
+            let row = self.session("ops_db").await?.query_one(include_str!("sql/job_under_way.sql"), &[]).await?;
+            anyhow::Ok(u64::try_from(row.try_get::<_, i64>("unsettled")?)?)
+        };
+        tokio::time::timeout(HOLDER_LIMIT, asked).await.ok().and_then(Result::ok).unwrap_or(0)
+    }
+
+    /// Notes whether a job is under way, now that a process is dead that it needs, and gives how many of its members are not settled.
+    pub(crate) async fn note_interrupted(&mut self) -> u64 {
+        let left = self.unsettled_members().await;
+        self.poison.interrupted += u64::from(left > 0);
+        left
     }
 
     /// The superuser's configuration for a database, reached directly.
@@ -289,9 +352,15 @@ impl Undo {
             Self::CutAgain(link, per_thousand) => return Ok(format!("and {}", stage.proxy(link)?.cut(per_thousand))),
             Self::CountSwallowed(link, before) => {
                 let proxy = stage.proxy(link)?;
+                let began = Instant::now();
+                while proxy.swallowed() == before && began.elapsed() < COMMIT_LIMIT {
+                    tokio::time::sleep(LOOK_PAUSE).await;
+                }
                 proxy.swallow_nothing();
                 return Ok(format!("{} lost", proxy.swallowed() - before));
             }
+            Self::Nothing => {}
+            Self::TakeRows(trigger) => trigger.take_away().await?,
             Self::EndTransactions(sessions, ending) => transactions::end(sessions, ending).await?,
         }
         Ok(String::new())

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use idempo_checker::checks::dead_letters::Rows;
 use idempo_checker::checks::vacuity::{Seen, Trouble};
 use idempo_checker::evidence::wait_until_quiet;
 use idempo_checker::history::History;
@@ -13,12 +14,14 @@ use idempo_checker::method::Service;
 use idempo_checker::{Evidence, Rules, Sources, Verdict, check, dump};
 use idempo_showcase::load::Played;
 
-use crate::account::{Account, Sent};
-use crate::faults::Family;
+use crate::account::{Account, Sent, Settling};
+use crate::faults::poison::PoisonFault;
+use crate::faults::{Family, Fault};
 use crate::logs::{Happening, Heard};
 use crate::run::{Plan, Took};
 use crate::scrape::Totals;
-use crate::stage::Stage;
+use crate::settle::Settled;
+use crate::stage::{ECONOMY_TOPIC, Stage};
 use crate::timeline::Timeline;
 
 /// How long everything may take to come to rest.
@@ -40,6 +43,8 @@ pub(crate) struct Done {
     pub(crate) zero_us: u64,
     /// When the load was told to stop, from the run's first moment.
     pub(crate) healthy: Duration,
+    /// How dead letters were settled.
+    pub(crate) settled: Settled,
 }
 
 /// Waits, gathers, and judges.
@@ -52,7 +57,7 @@ pub(crate) async fn judge(
     say: impl Fn(&str),
 ) -> Result<Account> {
     let began = Instant::now();
-    let sources = sources(stage);
+    let sources = sources(stage, &plan.families);
     tokio::time::sleep(LAST_EXPIRY).await;
     let quiet = wait_until_quiet(&sources, QUIET_LIMIT).await?;
     took.drain = began.elapsed();
@@ -69,11 +74,13 @@ pub(crate) async fn judge(
     let mut evidence = Evidence::read(&sources, played.history).await?;
     evidence.met = met(stage, &heard, &done.counters).await?;
     evidence.cursor_moves = stage.cursor_moves().await?;
+    evidence.poison.clone_from(&stage.poison.injected);
+    evidence.calm = done.settled.calm;
     let last_us = done.timeline.last_end().map(|end| u64::try_from(end.as_micros()).unwrap_or(u64::MAX));
     evidence.last_fault_us = last_us.map(|end| end.saturating_add(done.zero_us));
     let topics = File::create(plan.folder.join("topics.dump")).context("making the dump of the topics")?;
     dump::write(&evidence.topics, &mut BufWriter::new(topics)).context("writing the dump of the topics")?;
-    let rules = Rules { must_meet: must_meet(&plan.families), stores_lost_answers: true, ..Rules::default() };
+    let rules = Rules { must_meet: must_meet(&plan.families), stores_lost_answers: true, rows: rows(&done.timeline), ..Rules::default() };
     say("everything is read; checking it");
     let mut report = check(&evidence, &rules);
     report.verdicts.extend([happened(plan, &done), alive(&done.fallen, stage), quiet_logs(&heard)]);
@@ -84,6 +91,7 @@ pub(crate) async fn judge(
         events: evidence.stores.iter().map(|store| store.events.len()).collect(),
         records: evidence.topics.iter().map(|topic| topic.records.len()).sum(),
         seen: Seen::of(&evidence),
+        settling: evidence.ops.as_ref().map(|dead| Settling::of(dead, &evidence, done.settled.restored)),
         timeline: done.timeline,
         counters: done.counters,
         swallowed: done.swallowed,
@@ -94,7 +102,13 @@ pub(crate) async fn judge(
     })
 }
 
-fn sources(stage: &Stage) -> Sources {
+/// Whether the read model refused rows for a while.
+fn rows(timeline: &Timeline) -> Rows {
+    let refused = timeline.entries.iter().any(|entry| matches!(entry.fault, Fault::Poison(PoisonFault::RowsRefused { .. })));
+    if refused { Rows::SomeRefused } else { Rows::AllTaken }
+}
+
+fn sources(stage: &Stage, families: &[Family]) -> Sources {
     let topics = idempo_schemas::topics().topics;
     Sources {
         wallet: stage.auditor_url("wallet_db"),
@@ -103,11 +117,9 @@ fn sources(stage: &Stage) -> Sources {
         brokers: stage.servers.kafka_brokers().to_owned(),
         topics: topics.iter().filter(|topic| topic.number == ECONOMY_TOPIC).map(|topic| topic.name.to_owned()).collect(),
         dead_letters: topics.iter().map(|topic| topic.dead_letter.to_owned()).collect(),
+        ops: families.contains(&Family::Poison).then(|| stage.auditor_url("ops_db")),
     }
 }
-
-/// The number of the topic that wallet and inventory events go to.
-const ECONOMY_TOPIC: i16 = 3;
 
 /// What the run must meet with these faults.
 fn must_meet(families: &[Family]) -> Vec<Trouble> {
@@ -115,6 +127,7 @@ fn must_meet(families: &[Family]) -> Vec<Trouble> {
     let due = |trouble: &Trouble| match trouble {
         Trouble::Takeover => has(Family::Kill) || has(Family::Freeze),
         Trouble::Fenced => has(Family::Freeze),
+        Trouble::Parked | Trouble::Interrupted => has(Family::Poison),
         _ => true,
     };
     Trouble::CHAOS.into_iter().filter(due).collect()
@@ -123,6 +136,7 @@ fn must_meet(families: &[Family]) -> Vec<Trouble> {
 async fn met(stage: &Stage, heard: &Heard, counters: &Totals) -> Result<Seen> {
     let mut seen = Seen::default();
     seen.add(Trouble::Takeover, stage.takeovers().await?);
+    seen.add(Trouble::Interrupted, stage.poison.interrupted);
     let fenced_batches = counters.get("idempo_projection_fenced_total").copied().unwrap_or(0);
     seen.add(Trouble::Fenced, heard.count(Happening::LeaseLost) + fenced_batches);
     Ok(seen)

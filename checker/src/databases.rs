@@ -12,7 +12,10 @@ use uuid::Uuid;
 
 use crate::checks::money::Sums;
 use crate::error::Error;
-use crate::facts::{Checkpoint, IdleTransaction, KeyRow, Outbox, Rows, Store, StoredEvent, StreamRow, Tables, View};
+use crate::facts::{
+    AuditRow, Checkpoint, DeadLetters, IdleTransaction, Job, KeyRow, Letter, Member, Outbox, Rows, Store, StoredEvent, StreamRow, Tables,
+    View,
+};
 use crate::ids;
 use crate::ledger::Balance;
 use crate::live::Cursor;
@@ -237,6 +240,47 @@ impl Session {
             Ok(View { tables, checkpoints, versions, parked: parked.into_iter().collect() })
         })
         .await
+    }
+
+    /// The dead letters and jobs of the service that people settle them with, and its audit, as of one moment.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn dead_letters(&self) -> Result<DeadLetters, Error> {
+        self.as_of_one_moment(async || {
+            let letter = |_: &Self, row: &Row| {
+                let place = (self.get(row, "topic")?, self.get(row, "partition")?, self.get(row, "record_offset")?);
+                let (key, state, code) = (self.get(row, "key_text")?, self.get(row, "state")?, self.get(row, "code")?);
+                let letter = Letter { consumer_group: self.get(row, "consumer_group")?, place, key, state, code, members: Vec::new() };
+                Ok((self.get::<i64>(row, "id")?, letter))
+            };
+            let mut letters: BTreeMap<i64, Letter> =
+                self.read(include_str!("sql/ops_letters.sql"), &[], letter).await?.into_iter().collect();
+            for row in self.query(include_str!("sql/ops_members.sql"), &[]).await? {
+                let member =
+                    Member { job: self.get(&row, "job_id")?, state: self.get(&row, "state")?, records: self.unsigned(&row, "records")? };
+                letters.entry(self.get(&row, "letter_id")?).or_default().members.push(member);
+            }
+            let job =
+                |_: &Self, row: &Row| Ok(Job { id: self.get(row, "id")?, state: self.get(row, "state")?, begun: self.get(row, "begun")? });
+            let jobs = self.read(include_str!("sql/ops_jobs.sql"), &[], job).await?;
+            let audit = self.read(include_str!("sql/ops_audit.sql"), &[], Self::audit_row).await?;
+            Ok(DeadLetters { letters: letters.into_values().collect(), jobs, audit, wishes: Vec::new() })
+        })
+        .await
+    }
+
+    /// What was asked of the read model by those who operate it.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn wishes(&self) -> Result<Vec<AuditRow>, Error> {
+        self.read(include_str!("sql/projection_audit.sql"), &[], Self::audit_row).await
+    }
+
+    fn audit_row(&self, row: &Row) -> Result<AuditRow, Error> {
+        let (caller, action) = (self.get(row, "caller")?, self.get(row, "action")?);
+        Ok(AuditRow { caller, action, target: self.get(row, "target")?, outcome: self.get(row, "outcome")? })
     }
 
     /// The version of each stream of an event store.

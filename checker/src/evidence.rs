@@ -7,9 +7,10 @@ use crate::checks::money::Sums;
 use crate::checks::vacuity::Seen;
 use crate::databases::Session;
 use crate::error::Error;
-use crate::facts::{CursorMove, IdleTransaction, Outbox, Store, Tables, Topic, View};
+use crate::facts::{CursorMove, DeadLetters, IdleTransaction, Outbox, Store, Tables, Topic, View};
 use crate::history::History;
 use crate::kafka;
+use crate::poison::Injected;
 
 /// How long one topic may take to be read.
 const DUMP_LIMIT: Duration = Duration::from_secs(60);
@@ -35,6 +36,19 @@ pub struct Sources {
     pub topics: Vec<String>,
     /// The topics that carry dead letters.
     pub dead_letters: Vec<String>,
+    /// The database of the dead letters that people settle; `None` where they are not looked at.
+    pub ops: Option<String>,
+}
+
+/// A time in which keys were parked and nothing else was wrong, in microseconds since the load began. Only who ran it knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Calm {
+    /// All of the keys were parked then.
+    pub from_us: u64,
+    /// Reads that were sent up to here are looked at.
+    pub to_us: u64,
+    /// From here on the keys were freed.
+    pub settling_us: u64,
 }
 
 /// What is known of a run. What is empty or `None` is not checked, and the report says so by having looked at nothing.
@@ -66,6 +80,12 @@ pub struct Evidence {
     pub idle: Vec<IdleTransaction>,
     /// What only who ran it knows that it met: take-overs, fenced writes.
     pub met: Seen,
+    /// What was put into the topics by hand.
+    pub poison: Vec<Injected>,
+    /// What has become of dead letters.
+    pub ops: Option<DeadLetters>,
+    /// A time in which keys were parked and nothing else was wrong.
+    pub calm: Option<Calm>,
     /// When the last fault ended, in microseconds since the load began; `None` where there was none.
     pub last_fault_us: Option<u64>,
 }
@@ -95,13 +115,18 @@ struct Auditor {
     wallet: Session,
     inventory: Session,
     view: Session,
+    ops: Option<Session>,
 }
 
 impl Auditor {
     async fn open(sources: &Sources) -> Result<Self, Error> {
         let (wallet, inventory, view) =
             tokio::try_join!(Session::open(&sources.wallet), Session::open(&sources.inventory), Session::open(&sources.inventory_view))?;
-        Ok(Self { wallet, inventory, view })
+        let ops = match &sources.ops {
+            Some(url) => Some(Session::open(url).await?),
+            None => None,
+        };
+        Ok(Self { wallet, inventory, view, ops })
     }
 
     async fn read(&self, sources: &Sources) -> Result<Evidence, Error> {
@@ -112,7 +137,7 @@ impl Auditor {
             dump(&sources.brokers, &sources.dead_letters)
         )?;
         let mut idle = Vec::new();
-        for session in [&self.wallet, &self.inventory, &self.view] {
+        for session in [&self.wallet, &self.inventory, &self.view].into_iter().chain(&self.ops) {
             idle.extend(session.idle_in_transaction(IDLE_LEAST_MS).await?);
         }
         Ok(Evidence {
@@ -124,8 +149,14 @@ impl Auditor {
             view: Some(self.view.view().await?),
             outboxes: vec![self.wallet.outbox().await?, self.inventory.outbox().await?],
             idle,
+            ops: self.dead_letters().await?,
             ..Evidence::default()
         })
+    }
+
+    async fn dead_letters(&self) -> Result<Option<DeadLetters>, Error> {
+        let Some(ops) = &self.ops else { return Ok(None) };
+        Ok(Some(DeadLetters { wishes: self.view.wishes().await?, ..ops.dead_letters().await? }))
     }
 
     /// Whether nothing was appended since the stores were read.

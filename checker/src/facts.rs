@@ -191,6 +191,80 @@ pub struct View {
     pub parked: BTreeSet<Place>,
 }
 
+/// A record that a consumer could not take, as the service shows it that people settle dead letters with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Letter {
+    /// The consumer group that could not take it.
+    pub consumer_group: String,
+    /// Where the record is.
+    pub place: Place,
+    /// The record's key, where it has one that is text.
+    pub key: Option<String>,
+    /// `open`, `replayed`, `discarded`, `gone` or `export_only`.
+    pub state: String,
+    /// Why it failed last.
+    pub code: String,
+    /// What jobs have come to with it, in the order of the jobs.
+    pub members: Vec<Member>,
+}
+
+impl Letter {
+    /// What audits call it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let (topic, partition, offset) = &self.place;
+        format!("deadLetters/{}.{topic}.{partition}.{offset}", self.consumer_group)
+    }
+}
+
+/// A dead letter in a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Member {
+    /// The job.
+    pub job: i64,
+    /// What the job has come to with it, such as `applied` or `failed_again`.
+    pub state: String,
+    /// How many records were applied with it.
+    pub records: u64,
+}
+
+/// A job: dead letters with which one thing is done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Job {
+    /// Its number.
+    pub id: i64,
+    /// Where it is, such as `done`.
+    pub state: String,
+    /// Whether it was ever begun.
+    pub begun: bool,
+}
+
+/// A row of an audit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Who.
+    pub caller: String,
+    /// What.
+    pub action: String,
+    /// To what.
+    pub target: String,
+    /// `DONE`, or why not.
+    pub outcome: String,
+}
+
+/// What has become of dead letters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// Every dead letter that is known.
+    pub letters: Vec<Letter>,
+    /// Every job.
+    pub jobs: Vec<Job>,
+    /// What was done here, in order.
+    pub audit: Vec<AuditRow>,
+    /// What was asked of the consumer, in order.
+    pub wishes: Vec<AuditRow>,
+}
+
 /// How one outbox is relayed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outbox {

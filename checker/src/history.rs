@@ -148,6 +148,10 @@ pub struct Read {
     pub settled_us: u64,
     /// What had to be in the answer, by field.
     pub wanted: Vec<(Word, String)>,
+    /// The streams and versions that it had to wait for; empty where it waited for none.
+    pub awaited: Position,
+    /// The reason of a refusal; empty where it was not refused for good.
+    pub refused: String,
     /// What was in the answer, by field; `None` where there was no answer.
     pub seen: Option<Vec<(Word, String)>>,
     /// A number of the subject that only grows: a wallet's version, an item's hop.

@@ -17,6 +17,9 @@
 //! * **I12** reads include their position and never go back in time.
 //! * **I13** everything comes to rest, with no session idle in a transaction.
 //!
+//! Where the dead letters are looked at that people settle ([`checks::dead_letters`]): each record that was put in by hand ([`poison`]) has one, it is
+//! settled once and in the audit, none is left, and nobody has waited but who asked for a key that was parked.
+//!
 //! And, where who ran it has kept the moves of the outboxes' cursors, that nobody but the holder of a lease has moved one, and none back
 //! ([`checks::fence`]). And that the run was worth checking: one that met no trouble proves nothing ([`checks::vacuity`]).
 //!
@@ -38,6 +41,7 @@ pub mod ledger;
 pub mod live;
 pub mod method;
 pub mod partition;
+pub mod poison;
 pub mod position;
 pub mod report;
 pub mod verdict;
@@ -48,7 +52,7 @@ pub use report::Report;
 pub use verdict::Verdict;
 
 use checks::vacuity::{Seen, Trouble, not_vacuous};
-use checks::{answers, effects, fence, items, money, order, reads, replies, rest, rows, streams, topic};
+use checks::{answers, dead_letters, effects, fence, items, money, order, reads, replies, rest, rows, streams, topic};
 
 /// What a run was, as far as it decides what is right.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,28 +63,32 @@ pub struct Rules {
     pub clients_gave_up: bool,
     /// Whether stores lost answers, so that a service may have found its own work done: then a first answer may be marked as a repetition.
     pub stores_lost_answers: bool,
-    /// How many poison messages were put in: so many dead letters are due.
+    /// How many poison messages were put in: so many dead letters are due, where no more is known of dead letters.
     pub poison_injected: u64,
+    /// Whether rows of the read model were refused for a while.
+    pub rows: dead_letters::Rows,
 }
 
 /// Checks everything that there is evidence for.
 #[must_use]
 pub fn check(evidence: &Evidence, rules: &Rules) -> Report {
-    let Evidence { history, stores, topics, .. } = evidence;
+    let Evidence { history, stores, .. } = evidence;
+    let (topics, poison) = poison::apart(&evidence.topics, &evidence.poison);
+    let parked = evidence.ops.as_ref().map(dead_letters::streams_that_had_some).unwrap_or_default();
     let mut verdicts = Vec::new();
     if !rules.must_meet.is_empty() {
         verdicts.push(not_vacuous(&Seen::of(evidence), &rules.must_meet));
     }
     verdicts.push(answers::as_expected(history));
     verdicts.extend(money_and_commands(evidence, rules));
-    verdicts.push(topic::same_events(stores, topics));
-    verdicts.push(topic::in_order(topics));
-    verdicts.extend(read_model(evidence));
+    verdicts.push(topic::same_events(stores, &topics));
+    verdicts.push(topic::in_order(&topics));
+    verdicts.extend(read_model(evidence, &topics));
     verdicts.push(streams::gapless(stores));
     verdicts.push(order::real_time(history));
     if !evidence.earlier_topics.is_empty() {
         verdicts.push(topic::never_more(stores, &evidence.earlier_topics));
-        verdicts.push(topic::kept(&evidence.earlier_topics, topics));
+        verdicts.push(topic::kept(&evidence.earlier_topics, &evidence.topics));
     }
     if !evidence.earlier_stores.is_empty() {
         verdicts.push(streams::kept(&evidence.earlier_stores, stores));
@@ -89,8 +97,11 @@ pub fn check(evidence: &Evidence, rules: &Rules) -> Report {
         verdicts.push(fence::only_the_holder_moves_on(&evidence.cursor_moves));
     }
     verdicts.push(items::one_owner(stores));
-    verdicts.push(reads::include_their_position(history, stores));
+    verdicts.push(reads::include_their_position(history, stores, &parked));
     verdicts.extend(rest::all(evidence, rules.poison_injected));
+    if let Some(dead) = &evidence.ops {
+        verdicts.extend(dead_letters::all(evidence, dead, (&topics, &poison), rules.rows));
+    }
     Report { verdicts }
 }
 
@@ -118,10 +129,10 @@ fn money_and_commands(evidence: &Evidence, rules: &Rules) -> Vec<Verdict> {
     verdicts
 }
 
-fn read_model(evidence: &Evidence) -> Vec<Verdict> {
+fn read_model(evidence: &Evidence, topics: &[facts::Topic]) -> Vec<Verdict> {
     let Some(view) = &evidence.view else { return Vec::new() };
     let from_stores = rows::fold_stores(&evidence.stores);
-    let (from_kafka, versions) = rows::fold_topics(&evidence.topics, view);
+    let (from_kafka, versions) = rows::fold_topics(topics, view);
     let mut by_stores = rows::same_rows("the read model's rows = fold of the stores' events", &from_stores.tables(), &view.tables);
     for broken in &from_stores.broken {
         by_stores.require(false, || broken.clone());

@@ -73,6 +73,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         brokers: arguments.brokers,
         topics: arguments.topics,
         dead_letters: arguments.dead_letters,
+        ops: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the runtime")?;
     let mut evidence = runtime.block_on(Evidence::read(&sources, history))?;
@@ -89,6 +90,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         clients_gave_up: arguments.clients_gave_up,
         stores_lost_answers: arguments.stores_lost_answers,
         poison_injected: arguments.poison,
+        ..Rules::default()
     };
     let report = check(&evidence, &rules);
     let text = if arguments.json { report.to_json()? } else { report.to_string() };

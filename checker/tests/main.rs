@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod answers;
 #[cfg(test)]
+mod dead_letters;
+#[cfg(test)]
 mod effects;
 #[cfg(test)]
 mod fence;

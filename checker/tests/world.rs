@@ -219,6 +219,8 @@ impl World {
             subject,
             invoked_us: self.now_us,
             settled_us: self.now_us + TOOK_US,
+            awaited: vec![],
+            refused: String::new(),
             mark,
             floor: mark,
             lag_events: None,

@@ -131,6 +131,7 @@ impl World {
             brokers: self.servers.kafka_brokers().to_owned(),
             topics: vec!["economy-events".to_owned()],
             dead_letters: Vec::new(),
+            ops: None,
         }
     }
 

@@ -11,6 +11,7 @@ use idempo_checker::checks::vacuity::{Seen, Trouble};
 use idempo_checker::databases::Session;
 use idempo_checker::evidence::wait_until_quiet;
 use idempo_checker::facts::{Rows, Tables, Topic};
+use idempo_checker::poison::take_out;
 use idempo_checker::{Evidence, Rules, Sources, Verdict, check, ledger};
 use idempo_clock::{SharedClock, SystemClock};
 use idempo_devstack::{Cluster, Options, Platform, Progress as Tell, Servers};
@@ -23,7 +24,7 @@ use crate::figures::{self, Sent};
 use crate::load::{self, Played, Size};
 use crate::logs;
 use crate::poison::mended::Mended;
-use crate::poison::{self, Stage, kinds};
+use crate::poison::{self, Stage};
 use crate::read_back::{self, Shown};
 use crate::takeover::{self, Killed, Outbox};
 use crate::wire::{Addresses, Wire};
@@ -130,7 +131,7 @@ async fn run_on(plan: &Plan, servers: &Servers, platform: &mut Platform, narrato
     let shown = read_back::read(&wire, &players, &evidence.stores).await?;
     narrator.say("everything is read back; checking it");
     let mut kept = Verdict::new("I5", "Kafka has what was put in by hand still, beside the stores' events", "records");
-    kept.looked_at(kinds::take_out(&mut evidence.topics, &act.injected));
+    kept.looked_at(take_out(&mut evidence.topics, &act.injected).len());
     let due = u64::try_from(act.injected.len())?;
     kept.require(kept.looked_at == due, || format!("{due} were put in"));
     let mut account = account(plan.size, load_took, &players, (killed, act.mended), &evidence, shown)?;
@@ -154,6 +155,7 @@ fn sources(servers: &Servers, cluster: &Cluster) -> Result<Sources> {
         inventory_view: cluster.role_url("inventory_view_db", AUDITOR),
         brokers: servers.kafka_brokers().to_owned(),
         dead_letters: vec![format!("{topic}.dlq")],
+        ops: None,
         topics: vec![topic],
     })
 }

@@ -2,6 +2,7 @@
 
 pub mod brokers;
 pub mod network;
+pub mod poison;
 pub mod postgres;
 pub mod processes;
 pub mod transactions;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use self::brokers::BrokerFault;
 use self::network::NetworkFault;
+use self::poison::PoisonFault;
 use self::postgres::PostgresStop;
 use self::processes::{ProcessFault, What, Who};
 use self::transactions::TransactionFault;
@@ -41,11 +43,13 @@ pub enum Family {
     KafkaAway,
     /// Transactions are held open.
     Transactions,
+    /// Somebody else writes into the topic, the read model refuses rows, and jobs on dead letters are interrupted.
+    Poison,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Kill,
         Self::Freeze,
         Self::Postgres,
@@ -55,6 +59,7 @@ impl Family {
         Self::Broker,
         Self::KafkaAway,
         Self::Transactions,
+        Self::Poison,
     ];
 
     /// What `--faults` calls it.
@@ -70,6 +75,7 @@ impl Family {
             Self::Broker => "broker",
             Self::KafkaAway => "kafka-away",
             Self::Transactions => "transactions",
+            Self::Poison => "poison",
         }
     }
 }
@@ -81,8 +87,10 @@ pub enum Resource {
     Process(&'static str),
     /// Both relays: which of them is meant is known only when the fault begins.
     Relays,
-    /// PostgreSQL.
+    /// PostgreSQL, in a state that must last.
     Postgres,
+    /// That PostgreSQL runs, for who asks it something.
+    PostgresUp,
     /// The brokers.
     Kafka,
     /// The network between clients and a server.
@@ -124,6 +132,8 @@ pub enum Fault {
     Broker(BrokerFault),
     /// Of other writers in the same database.
     Transaction(TransactionFault),
+    /// Of what the read model is to read.
+    Poison(PoisonFault),
 }
 
 impl Fault {
@@ -136,6 +146,7 @@ impl Fault {
             Self::Network(fault) => fault.family(),
             Self::Broker(fault) => fault.family(),
             Self::Transaction(_) => Family::Transactions,
+            Self::Poison(_) => Family::Poison,
         }
     }
 
@@ -144,10 +155,11 @@ impl Fault {
     pub fn uses(&self) -> Vec<Resource> {
         match self {
             Self::Process(fault) => fault.uses(),
-            Self::Postgres(_) => vec![Resource::Postgres],
+            Self::Postgres(_) => vec![Resource::Postgres, Resource::PostgresUp],
             Self::Network(fault) => fault.uses(),
             Self::Broker(_) => vec![Resource::Kafka],
             Self::Transaction(fault) => fault.uses(),
+            Self::Poison(fault) => fault.uses(),
         }
     }
 
@@ -160,6 +172,7 @@ impl Fault {
             Self::Network(fault) => fault.link.to_string(),
             Self::Broker(fault) => fault.target(),
             Self::Transaction(fault) => fault.database.to_owned(),
+            Self::Poison(fault) => fault.target().to_owned(),
         }
     }
 
@@ -177,6 +190,7 @@ impl Fault {
             Self::Network(fault) => fault.begin(stage).await,
             Self::Broker(fault) => fault.begin(stage).await,
             Self::Transaction(fault) => fault.begin(stage).await,
+            Self::Poison(fault) => fault.begin(stage).await,
         }
     }
 }
@@ -189,6 +203,7 @@ impl fmt::Display for Fault {
             Self::Network(fault) => fault.fmt(f),
             Self::Broker(fault) => fault.fmt(f),
             Self::Transaction(fault) => fault.fmt(f),
+            Self::Poison(fault) => fault.fmt(f),
         }
     }
 }

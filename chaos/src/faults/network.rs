@@ -10,8 +10,9 @@ use serde::Serialize;
 use super::{Family, Link, Resource};
 use crate::stage::{Begun, Stage, Undo};
 
-/// Statements that commit something that the platform stands or falls with: a batch of commands, a relay's cursor and lease, a projector's batch.
-const COMMITS: &[&str] = &[".append(", "UPDATE outbox.", "COMMIT"];
+/// Statements that commit something that the platform stands or falls with: a batch of commands, a relay's cursor and lease, a projector's batch, and
+/// what the dead-letter service has read and settled.
+const COMMITS: &[&str] = &[".append(", "UPDATE outbox.", "COMMIT", "ops.take_in(", "ops.next_members(", "ops.settle_members("];
 
 /// What a network does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

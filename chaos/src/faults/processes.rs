@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{Family, Resource};
-use crate::stage::{Begun, Stage, Undo};
+use crate::stage::{Begun, DEAD_LETTERS, Stage, Undo};
 
 /// A process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -16,6 +16,8 @@ pub enum Who {
     Service(&'static str),
     /// A projector, by its process.
     Projector(&'static str),
+    /// The dead-letter service.
+    DeadLetters,
     /// Whichever relay holds the outbox of this database when the fault begins.
     RelayOf(&'static str),
 }
@@ -24,6 +26,7 @@ impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Service(name) | Self::Projector(name) => f.write_str(name),
+            Self::DeadLetters => f.write_str(DEAD_LETTERS),
             Self::RelayOf(database) => write!(f, "relay of {database}"),
         }
     }
@@ -59,6 +62,7 @@ impl ProcessFault {
     pub(super) fn uses(&self) -> Vec<Resource> {
         match (self.who, self.what) {
             (Who::Service(name) | Who::Projector(name), _) => vec![Resource::Process(name)],
+            (Who::DeadLetters, _) => vec![Resource::Process(DEAD_LETTERS)],
             (Who::RelayOf(_), What::Kill) => vec![Resource::Relays],
             // The other one is to take over, and can only where there is a database.
             (Who::RelayOf(_), What::Freeze) => vec![Resource::Relays, Resource::Postgres],
@@ -68,11 +72,19 @@ impl ProcessFault {
     pub(super) async fn begin(&self, stage: &mut Stage) -> Result<Begun> {
         let name = match self.who {
             Who::Service(name) | Who::Projector(name) => name,
+            Who::DeadLetters => DEAD_LETTERS,
             Who::RelayOf(database) => stage.relay_of(database).await,
         };
+        let mut note = if matches!(self.who, Who::RelayOf(_)) { name.to_owned() } else { String::new() };
         let undo = match self.what {
             What::Kill => {
                 stage.platform.kill(name)?;
+                if matches!(self.who, Who::Projector(_) | Who::DeadLetters) {
+                    let left = stage.note_interrupted().await;
+                    if left > 0 {
+                        note = format!("in a job, {left} not settled");
+                    }
+                }
                 Undo::StartProcess(name)
             }
             What::Freeze => {
@@ -80,7 +92,6 @@ impl ProcessFault {
                 Undo::ThawProcess(name)
             }
         };
-        let note = if matches!(self.who, Who::RelayOf(_)) { name.to_owned() } else { String::new() };
         Ok(Begun { note, undo })
     }
 }

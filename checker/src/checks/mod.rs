@@ -1,6 +1,7 @@
 //! The checks: each a function from what was found to a verdict.
 
 pub mod answers;
+pub mod dead_letters;
 pub mod effects;
 pub mod fence;
 pub mod items;

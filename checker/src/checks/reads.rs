@@ -1,15 +1,18 @@
 //! I12: a read with a position includes it, reads never go back in time, and none shows what never was.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use uuid::Uuid;
+
+use super::dead_letters::is_refused_as_parked;
 use crate::facts::Store;
 use crate::history::{History, Read};
 use crate::method::Method;
 use crate::verdict::Verdict;
 
-/// I12 on every read that was made.
+/// I12 on every read that was made. One that waits for a stream with records that are `parked` may be refused: they are not shown on purpose.
 #[must_use]
-pub fn include_their_position(history: &History, stores: &[Store]) -> Verdict {
+pub fn include_their_position(history: &History, stores: &[Store], parked: &HashSet<Uuid>) -> Verdict {
     let mut verdict = Verdict::new("I12", "a read with a position shows the write, and none goes back in time", "reads");
     let mut reads: Vec<&Read> = history.reads.iter().collect();
     reads.sort_by_key(|read| read.invoked_us);
@@ -18,8 +21,9 @@ pub fn include_their_position(history: &History, stores: &[Store]) -> Verdict {
     let mut sessions: HashMap<(u16, &str), Session> = HashMap::new();
     for read in reads {
         let missing = read.seen.as_ref().map(|seen| read.wanted.iter().filter(|wanted| !seen.contains(wanted)).count());
-        verdict.look(missing == Some(0), || {
-            format!("{} {} should show {:?} and shows {:?}", read.method.name(), read.subject, read.wanted, read.seen)
+        verdict.look(missing == Some(0) || is_refused_as_parked(read, parked), || {
+            let Read { method, subject, wanted, seen, refused, .. } = read;
+            format!("{} {subject} should show {wanted:?} and shows {seen:?} {refused}", method.name())
         });
         if read.seen.is_none() {
             continue;

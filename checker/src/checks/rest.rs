@@ -74,7 +74,7 @@ pub fn progress_resumes(history: &History, last_fault_us: u64) -> Verdict {
 pub fn all(evidence: &Evidence, poison_injected: u64) -> Vec<Verdict> {
     let mut verdicts = vec![no_backlog(&evidence.outboxes), no_idle_transaction(evidence.stores.len(), &evidence.idle)];
     verdicts.extend(evidence.view.as_ref().map(|view| no_lag(view, &evidence.topics)));
-    if !evidence.dead_letters.is_empty() || poison_injected > 0 {
+    if evidence.ops.is_none() && (!evidence.dead_letters.is_empty() || poison_injected > 0) {
         verdicts.push(only_poison_is_dead(&evidence.dead_letters, poison_injected));
     }
     verdicts.extend(evidence.last_fault_us.map(|at| progress_resumes(&evidence.history, at)));

@@ -31,6 +31,10 @@ pub enum Trouble {
     Takeover,
     /// A write that was refused because its writer had lost its lease or its partition. Only who ran it knows.
     Fenced,
+    /// A record that waited behind a dead letter of its key, and was applied with it.
+    Parked,
+    /// A job on dead letters that was under way when a process was killed that it needs. Only who ran it knows.
+    Interrupted,
     /// A record in Kafka that says again what an earlier one said.
     Duplicate,
 }
@@ -49,7 +53,7 @@ impl Trouble {
         Self::Takeover,
     ];
     /// What a run with faults is meant to meet.
-    pub const CHAOS: [Self; 10] = [
+    pub const CHAOS: [Self; 12] = [
         Self::Replayed,
         Self::Refused,
         Self::Invalid,
@@ -60,6 +64,8 @@ impl Trouble {
         Self::Expired,
         Self::Takeover,
         Self::Fenced,
+        Self::Parked,
+        Self::Interrupted,
     ];
 
     const fn missing(self) -> &'static str {
@@ -74,6 +80,8 @@ impl Trouble {
             Self::Expired => "no hold or reservation expired by itself",
             Self::Takeover => "no relay was taken over",
             Self::Fenced => "no write was fenced off",
+            Self::Parked => "no record was parked behind a dead letter",
+            Self::Interrupted => "no job on dead letters was under way at a kill",
             Self::Duplicate => "no duplicate was in Kafka",
         }
     }
@@ -103,7 +111,9 @@ impl Seen {
         let expired = |data: Option<&Data>| matches!(data, Some(Data::HoldExpired(_) | Data::ReservationExpired(_)));
         let events = evidence.stores.iter().flat_map(|store| &store.events);
         seen.add(Trouble::Expired, many(events.filter(|event| expired(event.data())).count()));
-        seen.add(Trouble::Duplicate, evidence.topics.iter().map(super::topic::duplicates).sum());
+        let (topics, _) = crate::poison::apart(&evidence.topics, &evidence.poison);
+        seen.add(Trouble::Duplicate, topics.iter().map(super::topic::duplicates).sum());
+        seen.add(Trouble::Parked, evidence.ops.as_ref().map_or(0, |dead| super::dead_letters::parked_behind(&dead.letters)));
         seen
     }
 

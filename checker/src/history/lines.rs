@@ -60,6 +60,10 @@ struct ReadLine {
     invoke_us: u64,
     settle_us: u64,
     wanted: Vec<(Word, String)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    awaited: Vec<(Uuid, u64)>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    refused: String,
     seen: Option<Vec<(Word, String)>>,
     mark: u64,
     floor: u64,
@@ -170,6 +174,8 @@ impl From<&Read> for ReadLine {
             invoke_us: read.invoked_us,
             settle_us: read.settled_us,
             wanted: read.wanted.clone(),
+            awaited: read.awaited.clone(),
+            refused: read.refused.clone(),
             seen: read.seen.clone(),
             mark: read.mark,
             floor: read.floor,
@@ -188,6 +194,8 @@ impl ReadLine {
             invoked_us: self.invoke_us,
             settled_us: self.settle_us,
             wanted: self.wanted,
+            awaited: self.awaited,
+            refused: self.refused,
             seen: self.seen,
             mark: self.mark,
             floor: self.floor,

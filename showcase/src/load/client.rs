@@ -172,7 +172,7 @@ impl Client {
         let Planned { method, key, request, expected, change, learn, look } = planned;
         let repetition = if self.dice.chance(REPEATED_PER_THOUSAND) { self.dice.weighted(REPETITIONS) } else { None };
         let impatient = self.dice.chance(IMPATIENT_PER_THOUSAND);
-        let looking = self.dice.chance(LOOK_PER_THOUSAND);
+        let looking = self.dice.chance(LOOK_PER_THOUSAND) || self.recorder.looks_always();
         let patience = if impatient { Patience::None } else { Patience::Enough };
         let sending = Sending { method, key, request, expected, purpose: Purpose::First, patience };
         self.sent += 1;

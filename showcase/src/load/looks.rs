@@ -35,7 +35,7 @@ async fn wallet(recorder: &Recorder, world: &World, player: usize, min_position:
     let reading = recorder.read(Method::GetWallet, request.encode_to_vec().into()).await;
     let stream = ids::stream("wallet", world.player_id(player).uuid());
     let demanded = position::decode(min_position).unwrap_or_default();
-    let mut read = reading.of(name.clone());
+    let mut read = reading.of(name.clone(), min_position);
     read.floor = demanded.iter().find(|(id, _)| *id == stream).map_or(u64::MAX, |(_, version)| *version);
     read.wanted = vec![("name".into(), name)];
     if let Some(wallet) = reply_of::<GetWalletResponse>(&reading).and_then(|response| response.wallet) {
@@ -67,7 +67,7 @@ async fn item(recorder: &Recorder, item_id: &str, wanted: Vec<(Word, String)>, f
     let name = format!("items/{item_id}");
     let request = GetItemRequest { name: name.clone(), min_position: min_position.to_owned() };
     let reading = recorder.read(Method::GetItem, request.encode_to_vec().into()).await;
-    let mut read = reading.of(name);
+    let mut read = reading.of(name, min_position);
     read.floor = floor;
     if let Some(response) = reply_of::<GetItemResponse>(&reading) {
         read.lag_events = response.freshness.map(|freshness| freshness.lag_events);

@@ -16,8 +16,9 @@ mod refusals;
 mod wallet_moves;
 mod world;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -61,6 +62,25 @@ pub struct Progress {
     settled: AtomicU64,
     stopped: AtomicBool,
     given_up: AtomicBool,
+    looking: AtomicBool,
+    /// How many reads are under way, by the moments when they were sent, in microseconds since the load began.
+    reads: Mutex<BTreeMap<u64, usize>>,
+}
+
+/// A read under way. It has ended when this is dropped.
+struct UnderWay<'a> {
+    progress: &'a Progress,
+    invoked_us: u64,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut reads = self.progress.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = reads.get_mut(&self.invoked_us) {
+            *count = count.saturating_sub(1);
+        }
+        reads.retain(|_, count| *count > 0);
+    }
 }
 
 impl Progress {
@@ -68,6 +88,17 @@ impl Progress {
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.settled.load(Ordering::Relaxed)
+    }
+
+    /// When the oldest of the reads was sent that are under way, in microseconds since the load began; `None` where none is.
+    #[must_use]
+    pub fn oldest_read_us(&self) -> Option<u64> {
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner).first_key_value().map(|(invoked_us, _)| *invoked_us)
+    }
+
+    /// Has the clients read what each of their commands has changed from now on, and not what some have.
+    pub fn look_always(&self) {
+        self.looking.store(true, Ordering::Relaxed);
     }
 
     /// Tells the clients to begin nothing new. What they have begun, they settle.
@@ -79,6 +110,15 @@ impl Progress {
     pub fn give_up(&self) {
         self.stop();
         self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    fn reading(&self, invoked_us: u64) -> UnderWay<'_> {
+        *self.reads.lock().unwrap_or_else(PoisonError::into_inner).entry(invoked_us).or_default() += 1;
+        UnderWay { progress: self, invoked_us }
+    }
+
+    fn is_looking_always(&self) -> bool {
+        self.looking.load(Ordering::Relaxed)
     }
 
     fn is_given_up(&self) -> bool {

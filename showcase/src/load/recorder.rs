@@ -72,6 +72,11 @@ impl Recorder {
         self.progress.is_stopped()
     }
 
+    /// Whether what every command has changed is to be read.
+    pub(super) fn looks_always(&self) -> bool {
+        self.progress.is_looking_always()
+    }
+
     /// Sends a command until it is settled or the retries are used up, and gives the last answer.
     pub(super) async fn settle(&mut self, sending: &Sending) -> Answer {
         let attempts = self.attempts(sending).await;
@@ -132,6 +137,7 @@ impl Recorder {
     /// Reads until there is a definite answer or the retries are used up.
     pub(super) async fn read(&self, method: Method, request: Bytes) -> Reading {
         let invoked_us = self.now_us();
+        let _under_way = self.progress.reading(invoked_us);
         let mut pauses = pauses();
         let mut retries = 0;
         loop {
@@ -172,7 +178,11 @@ pub(super) struct Reading {
 
 impl Reading {
     /// The read as the history keeps it, still without what was wanted and seen.
-    pub(super) const fn of(&self, subject: String) -> Read {
+    pub(super) fn of(&self, subject: String, min_position: &str) -> Read {
+        let refused = match &self.answer {
+            Answer::Refused { refusal, .. } => refusal.reason.clone(),
+            _ => String::new(),
+        };
         Read {
             client: self.client,
             method: self.method,
@@ -180,6 +190,8 @@ impl Reading {
             invoked_us: self.invoked_us,
             settled_us: self.settled_us,
             wanted: Vec::new(),
+            awaited: position::decode(min_position).unwrap_or_default(),
+            refused,
             seen: None,
             mark: 0,
             floor: 0,

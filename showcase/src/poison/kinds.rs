@@ -4,12 +4,14 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use idempo_checker::facts::Topic;
 use idempo_checker::ids;
+use idempo_checker::poison::Injected;
 use idempo_clock::SharedClock;
 use idempo_devstack::Cluster;
 use idempo_ids::PlayerId;
 use idempo_kafka::by_hand::{self, Anything};
 use idempo_kafka::{Config, partition_of};
-use idempo_proto::event::v1::EventEnvelope;
+use idempo_proto::event::v1::event_envelope::Data;
+use idempo_proto::event::v1::{EventEnvelope, ItemGranted};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use uuid::Uuid;
@@ -89,13 +91,24 @@ fn of_unknown_type(player: Uuid, clock: &SharedClock) -> Bytes {
     bytes.into()
 }
 
-/// A record that was put in by hand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Injected {
-    /// Its key.
-    pub key: Bytes,
-    /// Its value; empty for a tombstone.
-    pub value: Bytes,
+/// An event of the inventory that says nothing, at this version of this player's stream: it does not belong there, and can't be applied anywhere.
+/// `mark` tells it from others.
+#[must_use]
+pub fn out_of_place(player: Uuid, version: u64, mark: Uuid, clock: &SharedClock) -> Bytes {
+    let id = |what: &str| Bytes::copy_from_slice(ids::stream(what, mark).as_bytes());
+    let now = clock.now();
+    let envelope = EventEnvelope {
+        event_id: id("forged-event"),
+        stream_id: Bytes::copy_from_slice(ids::stream("inventory", player).as_bytes()),
+        version,
+        partition_key: Bytes::copy_from_slice(player.as_bytes()),
+        decided_at: Some(prost_types::Timestamp { seconds: now.as_second(), nanos: now.subsec_nanosecond() }),
+        command_id: id("forged-command"),
+        correlation_id: id("forged-correlation"),
+        data: Some(Data::ItemGranted(ItemGranted::default())),
+        ..EventEnvelope::default()
+    };
+    envelope.encode_to_vec().into()
 }
 
 /// Writes a record of this kind for each of these players straight into the topic, as another program might by mistake.
@@ -103,26 +116,28 @@ pub struct Injected {
 /// # Errors
 /// Where the brokers don't take them.
 pub async fn inject(kind: Kind, players: &[PlayerId], clock: &SharedClock, brokers: &str, topic: &Topic) -> Result<Vec<Injected>> {
-    let config = Config { brokers: brokers.to_owned(), client_id: "somebody-else".to_owned(), ..Config::default() };
-    let made: Vec<(Bytes, Option<Bytes>)> =
-        players.iter().map(|player| (Bytes::from(player.uuid().hyphenated().to_string()), kind.value(*player, clock))).collect();
-    let records: Vec<Anything<'_>> = made
-        .iter()
-        .map(|(key, value)| Anything { partition: partition_of(key, topic.partitions), key: Some(key), value: value.as_deref() })
-        .collect();
-    by_hand::write(&config, &topic.name, &records).await.context("injecting poison")?;
-    Ok(made.into_iter().map(|(key, value)| Injected { key, value: value.unwrap_or_default() }).collect())
+    let key = |player: &PlayerId| Bytes::from(player.uuid().hyphenated().to_string());
+    let records: Vec<Injected> =
+        players.iter().map(|player| Injected { key: key(player), value: kind.value(*player, clock).unwrap_or_default() }).collect();
+    write(&records, brokers, topic).await?;
+    Ok(records)
 }
 
-/// Takes the injected records out of a dump, so that what is left is what the platform has written. Gives how many were there.
-pub fn take_out(topics: &mut [Topic], injected: &[Injected]) -> usize {
-    let known: std::collections::HashSet<(&Bytes, &Bytes)> = injected.iter().map(|one| (&one.key, &one.value)).collect();
-    let count = |topics: &[Topic]| topics.iter().map(|topic| topic.records.len()).sum::<usize>();
-    let before = count(topics);
-    for topic in topics.iter_mut() {
-        topic.records.retain(|record| !known.contains(&(&record.key, &record.value)));
-    }
-    before.saturating_sub(count(topics))
+/// Writes records straight into a topic, in their order. One without a value is a tombstone.
+///
+/// # Errors
+/// Where the brokers don't take them.
+pub async fn write(records: &[Injected], brokers: &str, topic: &Topic) -> Result<()> {
+    let config = Config { brokers: brokers.to_owned(), client_id: "somebody-else".to_owned(), ..Config::default() };
+    let records: Vec<Anything<'_>> = records
+        .iter()
+        .map(|Injected { key, value }| Anything {
+            partition: partition_of(key, topic.partitions),
+            key: Some(key),
+            value: Some(value.as_ref()).filter(|value: &&[u8]| !value.is_empty()),
+        })
+        .collect();
+    by_hand::write(&config, &topic.name, &records).await.context("injecting poison")
 }
 
 /// A trigger that somebody forgot in a generation's tables: it refuses every row of one item type.
@@ -158,14 +173,9 @@ impl ForgottenTrigger {
 
 #[cfg(test)]
 mod tests {
-    use idempo_checker::facts::Record;
     use idempo_clock::SystemClock;
 
     use super::*;
-
-    fn record(key: &Bytes, value: &Bytes) -> Record {
-        Record { partition: 0, offset: 0, produced_ms: None, key: key.clone(), value: value.clone(), headers: Vec::new() }
-    }
 
     #[test]
     fn no_poison_that_is_put_in_by_hand_is_an_event() {
@@ -177,15 +187,7 @@ mod tests {
         let envelope = EventEnvelope::decode(unknown).expect("an envelope");
         assert!(envelope.data.is_none() && envelope.partition_key == player.uuid().as_bytes().as_slice());
         assert_eq!(Kind::Tombstone.value(player, &clock), None);
-    }
-
-    #[test]
-    fn only_what_was_injected_is_taken_out() {
-        let (key, value) = (Bytes::from_static(b"key"), Bytes::from_static(b"value"));
-        let injected = Injected { key: key.clone(), value: Bytes::new() };
-        let records = vec![record(&key, &value), record(&key, &Bytes::new()), record(&value, &Bytes::new())];
-        let mut topics = [Topic { name: "t".to_owned(), partitions: 1, records }];
-        assert_eq!(take_out(&mut topics, &[injected]), 1);
-        assert_eq!(topics.iter().map(|topic| topic.records.len()).sum::<usize>(), 2);
+        let forged = EventEnvelope::decode(out_of_place(player.uuid(), 7, Uuid::nil(), &clock)).expect("an envelope");
+        assert!(forged.version == 7 && forged.data == Some(Data::ItemGranted(ItemGranted::default())));
     }
 }

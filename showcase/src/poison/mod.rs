@@ -22,6 +22,7 @@ use idempo_checker::Verdict;
 use idempo_checker::facts::Topic;
 use idempo_checker::history::{Answer, History};
 use idempo_checker::method::Method;
+use idempo_checker::poison::Injected;
 use idempo_clock::SharedClock;
 use idempo_devstack::{Cluster, Platform, Servers};
 use idempo_ids::PlayerId;
@@ -30,7 +31,7 @@ use prost::Message as _;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use self::kinds::{ForgottenTrigger, Injected, Kind, inject};
+use self::kinds::{ForgottenTrigger, Kind, inject};
 use self::mended::{Mended, Settled};
 use self::operator::Operator;
 use crate::figures::Spread;

@@ -126,6 +126,7 @@ fn sources(context: &Context) -> Result<Sources, Failure> {
         brokers: profile.kafka.brokers.clone(),
         topics: idempo_schemas::topics().topics.iter().map(|topic| topic.name.to_owned()).collect(),
         dead_letters: Vec::new(),
+        ops: None,
     })
 }
 
