@@ -64,8 +64,6 @@ pub struct Settling {
     pub applied: usize,
     /// Jobs that were begun.
     pub jobs: usize,
-    /// Dead letters that were not listed as open while their consumer had them.
-    pub restored: usize,
     /// Reads that were refused because what they waited for was parked.
     pub refused_reads: usize,
 }
@@ -73,13 +71,12 @@ pub struct Settling {
 impl Settling {
     /// Counts what has become of dead letters.
     #[must_use]
-    pub fn of(dead: &DeadLetters, evidence: &Evidence, restored: usize) -> Self {
+    pub fn of(dead: &DeadLetters, evidence: &Evidence) -> Self {
         Self {
             injected: evidence.poison.len(),
             letters: dead.letters.len(),
             applied: dead.letters.iter().filter(|letter| letter.state != "discarded").count(),
             jobs: dead.jobs.iter().filter(|job| job.begun).count(),
-            restored,
             refused_reads: evidence.history.reads.iter().filter(|read| !read.refused.is_empty()).count(),
         }
     }
@@ -152,11 +149,11 @@ impl Account {
             grouped(self.heard.count(Happening::ProducerFailed)),
             grouped(sent.reads),
         )?;
-        if let Some(Settling { injected, letters, applied, jobs, restored, refused_reads }) = self.settling {
+        if let Some(Settling { injected, letters, applied, jobs, refused_reads }) = self.settling {
             writeln!(
                 f,
                 "Poison   {injected} records; {letters} dead letters, {applied} of them applied in the end; {} records parked behind them; {jobs} jobs, {} \
-                 disturbed by a kill; {restored} restored; {refused_reads} reads refused",
+                 disturbed by a kill; {refused_reads} reads refused",
                 grouped(self.seen.count(Trouble::Parked)),
                 self.seen.count(Trouble::Interrupted),
             )?;

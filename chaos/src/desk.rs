@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use idempo_proto::ops::v1::dead_letter_service_client::DeadLetterServiceClient;
 use idempo_proto::ops::v1::{
     ApplyJobRequest, DeadLetter, DeadLetterFilter, DeadLetterState, GetJobRequest, JobAction, JobState, ListDeadLettersRequest,
-    PlanJobRequest, RestoreDeadLettersRequest,
+    PlanJobRequest,
 };
 use idempo_rpc::operators::{Authorize, Token};
 use tokio::sync::watch;
@@ -35,8 +35,6 @@ const BEGIN_TRIES_MAX: u32 = 100;
 const LOOKS_MAX: u32 = 600;
 /// The code of what the read model refuses.
 const ROWS_REFUSED: &str = "READ_MODEL_REFUSED";
-/// How many names are restored at once.
-const RESTORED_MAX: usize = 100;
 
 type Client = DeadLetterServiceClient<InterceptedService<Channel, Authorize>>;
 
@@ -81,18 +79,9 @@ impl Desk {
         self.mode.send_replace(Mode::AtOnce);
     }
 
-    /// The names of all dead letters that are open.
-    pub(crate) async fn open_letters(&mut self) -> Result<Vec<String>> {
-        Ok(open(&mut self.client).await?.into_iter().map(|letter| letter.name).collect())
-    }
-
-    /// Has dead letters listed as open again that their consumer still has.
-    pub(crate) async fn restore(&mut self, names: &[String]) -> Result<()> {
-        for names in names.chunks(RESTORED_MAX) {
-            let asked = RestoreDeadLettersRequest { names: names.to_vec(), reason: "its consumer has it still".to_owned() };
-            self.client.restore_dead_letters(asked).await.context("restoring dead letters")?;
-        }
-        Ok(())
+    /// How many dead letters are open, a page of them at most.
+    pub(crate) async fn open_letters(&mut self) -> Result<usize> {
+        Ok(open(&mut self.client).await?.len())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::desk::Desk;
 use crate::faults::Family;
 use crate::schedule::{self, Order, Planned};
 use crate::scrape::{Scraper, Totals};
-use crate::settle::{self, Settled};
+use crate::settle;
 use crate::stage::{DEAD_LETTERS, Instances, Stage, Undo};
 use crate::timeline::Timeline;
 use crate::verify::{self, Done};
@@ -150,20 +150,19 @@ async fn play(plan: &Plan, schedule: Vec<Planned>, last: Uuid, stage: &mut Stage
     let healthy = director.zero.elapsed();
     narrator.say("the clients begin nothing new");
     let played = load.end(narrator).await?;
-    let mut settled = match &mut desk {
-        Some(desk) => settle::all(desk, stage, |line| narrator.say(line)).await,
-        None => Settled::default(),
-    };
+    if let Some(desk) = &mut desk {
+        settle::all(desk, stage, |line| narrator.say(line)).await;
+    }
     let swallowed = stage.swallowed();
     let counters: Totals = scraper.finish().await;
     let Director { timeline, mut flaws, fallen, .. } = director;
     // What is the matter then is for the checker to find out.
     flaws.extend(healed.err().map(|error| format!("not everything healed: {error:#}")));
-    match calm {
-        Ok(calm) => settled.calm = calm,
-        Err(error) => flaws.push(format!("poison did not park its keys when all was healed: {error:#}")),
-    }
-    Ok((played, Done { timeline, flaws, fallen, counters, swallowed, zero_us, healthy, settled }))
+    let calm = calm.unwrap_or_else(|error| {
+        flaws.push(format!("poison did not park its keys when all was healed: {error:#}"));
+        None
+    });
+    Ok((played, Done { timeline, flaws, fallen, counters, swallowed, zero_us, healthy, calm }))
 }
 
 fn open_desk(stage: &Stage) -> Result<Desk> {

@@ -25,15 +25,6 @@ const SETTLED_LIMIT: Duration = Duration::from_secs(60);
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
-/// What came of settling.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Settled {
-    /// The time in which keys were parked and nothing else was wrong.
-    pub(crate) calm: Option<Calm>,
-    /// How many dead letters had to be restored, because the service said that they were settled and their consumer had them.
-    pub(crate) restored: usize,
-}
-
 /// Poisons once more when all is healed, and lets the others play on for a moment. `load` is how far the clients are, and when they began.
 pub(crate) async fn calm(
     desk: &mut Desk,
@@ -75,63 +66,28 @@ pub(crate) async fn calm(
 }
 
 /// Waits until every dead letter is known and settled, and nothing is parked. What is not, after a while, is for the checker to judge.
-pub(crate) async fn all(desk: &mut Desk, stage: &Stage, say: impl Fn(&str)) -> Settled {
+pub(crate) async fn all(desk: &mut Desk, stage: &Stage, say: impl Fn(&str)) {
     desk.at_once();
     let began = Instant::now();
-    let mut settled = Settled::default();
     while began.elapsed() < SETTLED_LIMIT {
-        match look(desk, stage).await {
-            Ok(Left::Nothing) => {
+        match is_settled(desk, stage).await {
+            Ok(true) => {
                 say(&format!("everything is settled after {:.1} s", began.elapsed().as_secs_f64()));
-                return settled;
+                return;
             }
-            Ok(Left::Some) => {}
-            Ok(Left::Unlisted(names)) => {
-                if desk.restore(&names).await.is_ok() {
-                    say(&format!("restored, because their consumer has them still: {}", names.join(", ")));
-                    settled.restored += names.len();
-                }
-            }
+            Ok(false) => {}
             Err(error) => say(&format!("what is left can't be found out: {error:#}")),
         }
         tokio::time::sleep(LOOK_PAUSE).await;
     }
     say(&format!("not everything is settled after {} s", SETTLED_LIMIT.as_secs()));
-    settled
 }
 
-/// What is left to be settled.
-enum Left {
-    Nothing,
-    Some,
-    /// These are parked, all that was written of dead letters is known, no job is under way, and they are not open.
-    Unlisted(Vec<String>),
-}
-
-async fn look(desk: &mut Desk, stage: &Stage) -> Result<Left> {
+async fn is_settled(desk: &mut Desk, stage: &Stage) -> Result<bool> {
     // In this order: what is written of a dead letter before it is parked, and read before it is listed.
-    let before = parked(stage).await?;
-    if !is_all_read(stage).await? {
-        return Ok(Left::Some);
-    }
-    let open = desk.open_letters().await?;
-    if before.is_empty() && open.is_empty() {
-        return Ok(Left::Nothing);
-    }
-    if !open.is_empty() || stage.unsettled_members().await > 0 {
-        return Ok(Left::Some);
-    }
-    // Those that were settled just now are not there any more; those that are, wait for somebody who will not come.
-    let after = parked(stage).await?;
-    let unlisted: Vec<String> =
-        after.into_iter().filter(|(name, waits)| *waits && before.get(name) == Some(&true)).map(|(name, _)| name).collect();
-    Ok(if unlisted.is_empty() { Left::Some } else { Left::Unlisted(unlisted) })
-}
-
-/// The dead letters that the read model has, and whether nobody has asked for anything to be done with each.
-async fn parked(stage: &Stage) -> Result<HashMap<String, bool>> {
-    let rows = stage.session("inventory_view_db").await?.query(include_str!("sql/parked_letters.sql"), &[]).await?;
-    rows.iter().map(|row| Ok((row.try_get("name")?, row.try_get("waits")?))).collect()
+    let parked: i64 =
+        stage.session("inventory_view_db").await?.query_one(include_str!("sql/count_parked_letters.sql"), &[]).await?.try_get("letters")?;
+    Ok(parked == 0 && is_all_read(stage).await? && desk.open_letters().await? == 0)
 }
 
 /// Whether the service has read the dead letters of the economy to their end.

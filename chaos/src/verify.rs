@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use idempo_checker::checks::dead_letters::Rows;
 use idempo_checker::checks::vacuity::{Seen, Trouble};
-use idempo_checker::evidence::wait_until_quiet;
+use idempo_checker::evidence::{Calm, wait_until_quiet};
 use idempo_checker::history::History;
 use idempo_checker::method::Service;
 use idempo_checker::{Evidence, Rules, Sources, Verdict, check, dump};
@@ -20,7 +20,6 @@ use crate::faults::{Family, Fault};
 use crate::logs::{Happening, Heard};
 use crate::run::{Plan, Took};
 use crate::scrape::Totals;
-use crate::settle::Settled;
 use crate::stage::{ECONOMY_TOPIC, Stage};
 use crate::timeline::Timeline;
 
@@ -43,8 +42,8 @@ pub(crate) struct Done {
     pub(crate) zero_us: u64,
     /// When the load was told to stop, from the run's first moment.
     pub(crate) healthy: Duration,
-    /// How dead letters were settled.
-    pub(crate) settled: Settled,
+    /// When keys were parked and nothing else was wrong.
+    pub(crate) calm: Option<Calm>,
 }
 
 /// Waits, gathers, and judges.
@@ -75,7 +74,7 @@ pub(crate) async fn judge(
     evidence.met = met(stage, &heard, &done.counters).await?;
     evidence.cursor_moves = stage.cursor_moves().await?;
     evidence.poison.clone_from(&stage.poison.injected);
-    evidence.calm = done.settled.calm;
+    evidence.calm = done.calm;
     let last_us = done.timeline.last_end().map(|end| u64::try_from(end.as_micros()).unwrap_or(u64::MAX));
     evidence.last_fault_us = last_us.map(|end| end.saturating_add(done.zero_us));
     let topics = File::create(plan.folder.join("topics.dump")).context("making the dump of the topics")?;
@@ -91,7 +90,7 @@ pub(crate) async fn judge(
         events: evidence.stores.iter().map(|store| store.events.len()).collect(),
         records: evidence.topics.iter().map(|topic| topic.records.len()).sum(),
         seen: Seen::of(&evidence),
-        settling: evidence.ops.as_ref().map(|dead| Settling::of(dead, &evidence, done.settled.restored)),
+        settling: evidence.ops.as_ref().map(|dead| Settling::of(dead, &evidence)),
         timeline: done.timeline,
         counters: done.counters,
         swallowed: done.swallowed,
