@@ -28,8 +28,12 @@ pub const REBUILD_BEFORE_COMMIT: &str = "rebuild.before_commit";
 pub const REBUILD_COMMITTED: &str = "rebuild.committed";
 /// All parts are in, and the indexes are not made. A kill leaves them to be made.
 pub const REBUILD_SCANNED: &str = "rebuild.scanned";
-/// The indexes are made, and the consumer has not begun. A kill leaves it to whoever comes next.
+/// Some tables have their indexes, and others may not. A kill leaves the others to be made ready, and the former as they are.
+pub const REBUILD_INDEXED_PARTLY: &str = "rebuild.indexed_partly";
+/// All tables have their indexes, and it is not noted where the consumer begins. A kill leaves that to be noted.
 pub const REBUILD_INDEXED: &str = "rebuild.indexed";
+/// It is noted, and the consumer has not begun. A kill leaves it to whoever comes next.
+pub const REBUILD_FINISHED: &str = "rebuild.finished";
 
 /// A part of the fold that a generation is compared with is in, and others are not. A kill leaves a comparison to be begun anew, and nothing else.
 pub const VERIFY_FOLDED: &str = "verify.folded";
@@ -62,7 +66,15 @@ pub const DEAD_LETTERS: [&str; 4] =
     [PROJECT_BEFORE_DEAD_LETTER, PROJECT_DEAD_LETTER_PRODUCED, PROJECT_BEFORE_DRAIN_COMMIT, PROJECT_DRAINED];
 
 /// Those of a rebuild.
-pub const REBUILD: [&str; 5] = [REBUILD_FOLDED, REBUILD_BEFORE_COMMIT, REBUILD_COMMITTED, REBUILD_SCANNED, REBUILD_INDEXED];
+pub const REBUILD: [&str; 7] = [
+    REBUILD_FOLDED,
+    REBUILD_BEFORE_COMMIT,
+    REBUILD_COMMITTED,
+    REBUILD_SCANNED,
+    REBUILD_INDEXED_PARTLY,
+    REBUILD_INDEXED,
+    REBUILD_FINISHED,
+];
 
 /// Those of a comparison with the fold.
 pub const VERIFY: [&str; 2] = [VERIFY_FOLDED, VERIFY_COMPARED];

@@ -74,7 +74,9 @@ fn to_compare(name: &str, against: VerificationAgainst) -> VerifyGenerationReque
 async fn killed_and_resumed(world: &mut World, dice: &mut Dice) -> Result<String> {
     let in_parts = [failpoint::REBUILD_FOLDED, failpoint::REBUILD_BEFORE_COMMIT, failpoint::REBUILD_COMMITTED];
     let mut points = dice.shuffled(in_parts);
-    points.extend([failpoint::REBUILD_SCANNED, failpoint::REBUILD_INDEXED]);
+    let in_the_end =
+        [failpoint::REBUILD_SCANNED, failpoint::REBUILD_INDEXED_PARTLY, failpoint::REBUILD_INDEXED, failpoint::REBUILD_FINISHED];
+    points.extend(in_the_end);
     let mut name = String::new();
     for point in points {
         let place = Place { point, times: if in_parts.contains(&point) { dice.up_to(2) } else { 1 } };

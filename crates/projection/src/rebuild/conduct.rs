@@ -184,6 +184,7 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
             (Phase::Scanning, _) => self.scan(generation.number, rebuild.workers, rebuild.pace()).await,
             (Phase::Waiting, Source::Kafka) | (Phase::Indexing, _) => {
                 fail::fail_point!(crate::failpoint::REBUILD_SCANNED);
+                self.index(generation.number).await?;
                 self.finish(generation.number).await
             }
             (Phase::CatchingUp, _) => self.call(include_str!("../sql/settle_rebuild.sql"), generation.number).await,
@@ -261,7 +262,25 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).are_there(reads(&self.live))
     }
 
-    /// Makes the indexes, and lets the consumers begin.
+    /// Makes the indexes of tables that are filled, by two sessions at once. Nothing where a rebuild fills them through the consumer.
+    async fn index(&self, generation: i32) -> Result<(), Failure> {
+        tokio::try_join!(self.index_step(generation, 0), self.index_step(generation, 1))?;
+        fail::fail_point!(crate::failpoint::REBUILD_INDEXED);
+        Ok(())
+    }
+
+    async fn index_step(&self, generation: i32, step: i32) -> Result<(), Failure> {
+        let mut client = self.control.get().await?;
+        let transaction = client.transaction().await?;
+        transaction.batch_execute(include_str!("../sql/no_statement_timeout.sql")).await?;
+        let statement = transaction.prepare_cached(include_str!("../sql/index_beforehand.sql")).await?;
+        transaction.query_one(&statement, &[&P::NAME, &generation, &step]).await?;
+        transaction.commit().await?;
+        fail::fail_point!(crate::failpoint::REBUILD_INDEXED_PARTLY);
+        Ok(())
+    }
+
+    /// Makes what indexes are missing, and lets the consumers begin.
     async fn finish(&self, generation: i32) -> Result<bool, Failure> {
         let ends = self.topic_ends().await?;
         let mut client = self.control.get().await?;
@@ -270,7 +289,7 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
         let statement = transaction.prepare_cached(include_str!("../sql/finish_tables.sql")).await?;
         let is_done = transaction.query_one(&statement, &[&P::NAME, &generation, &ends]).await?.try_get(0)?;
         transaction.commit().await?;
-        fail::fail_point!(crate::failpoint::REBUILD_INDEXED);
+        fail::fail_point!(crate::failpoint::REBUILD_FINISHED);
         Ok(is_done)
     }
 

@@ -22,8 +22,9 @@
 //! Parts are read by different statements, so at different moments. It does not matter: each stream is in one part, and what rows follow from several
 //! streams are the same in whichever order those come ([`Projector`]).
 //!
-//! **Killed at any moment** it goes on where it was: a part is in with its note or not at all; the indexes, with the place where the consumer begins, are
-//! one transaction. Two processes that do the same part differ in nothing but in who is first.
+//! **Killed at any moment** it goes on where it was: a part is in with its note or not at all; the indexes are made in two transactions beside each other,
+//! each of which looks whether it was done; the place where the consumer begins is noted in a third, which makes what indexes are missing. Two processes
+//! that do the same part differ in nothing but in who is first.
 //!
 //! **Memory**: a worker holds what follows from one part: some 16,000 events, one stream more, and what came to these streams since they were cut.
 //!

@@ -1,0 +1,1 @@
+SELECT index_beforehand($1, $2, $3)
