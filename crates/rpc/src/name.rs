@@ -37,6 +37,12 @@ pub fn uuids<const N: usize>(pattern: &str, text: &str) -> Option<[Uuid; N]> {
     Some(ids)
 }
 
+/// The number from 1 on that a variable segment says, in the one form in which numbers are given out: `+7` and `007` are none.
+#[must_use]
+pub fn number(segment: &str) -> Option<i64> {
+    segment.parse::<i64>().ok().filter(|number| *number > 0 && number.to_string() == segment)
+}
+
 /// Whether `text` is a slug: 1 to 64 lower-case letters, digits and `_`.
 #[must_use]
 pub fn is_slug(text: &str) -> bool {
@@ -79,6 +85,14 @@ mod tests {
         assert_eq!(player.to_string(), ID);
         assert_eq!(uuids::<1>("wallets/{player}", &format!("wallets/{}", ID.replace('-', ""))), None);
         assert_eq!(uuids::<1>("wallets/{player}", "wallets/mine"), None);
+    }
+
+    #[test]
+    fn a_number_has_one_form() {
+        assert_eq!((number("1"), number("9223372036854775807")), (Some(1), Some(i64::MAX)));
+        for text in ["", "0", "-1", "+7", "007", "7 ", "9223372036854775808", "seven"] {
+            assert_eq!(number(text), None, "{text}");
+        }
     }
 
     #[test]

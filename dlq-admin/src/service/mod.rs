@@ -108,10 +108,10 @@ fn named(violations: &mut Violations, names: &[String], most: usize) -> Option<V
     violations.check(distinct.len() == ids.len(), "names", || "must name each dead letter once".to_owned()).then_some(ids)
 }
 
-/// The number of a resource: `collection/{id}`. Only the form that is given out.
+/// The number of a resource: `collection/{id}`.
 fn number_of(pattern: &str, name: &str) -> Option<i64> {
     let [id] = idempo_rpc::name::parse(pattern, name)?;
-    id.parse::<i64>().ok().filter(|number| *number > 0 && number.to_string() == id)
+    idempo_rpc::name::number(id)
 }
 
 fn letter_not_found(name: &str) -> Status {

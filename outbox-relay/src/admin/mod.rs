@@ -59,9 +59,7 @@ impl Operated {
     /// The row that a resource name of this outbox means.
     fn seq_of(&self, name: &str) -> Option<i64> {
         let [outbox, seq] = idempo_rpc::name::parse("outboxes/{outbox}/quarantinedRows/{seq}", name)?;
-        // Only the form that we give out: `+7` and `007` parse too.
-        let number = seq.parse::<i64>().ok().filter(|number| *number > 0 && number.to_string() == seq)?;
-        (outbox == self.name).then_some(number)
+        (outbox == self.name).then_some(idempo_rpc::name::number(seq)?)
     }
 
     fn row_name(&self, seq: i64) -> String {

@@ -118,8 +118,7 @@ impl Operations {
         if projection != self.projection {
             return Err(self.no_projection(name));
         }
-        // Only the form that we give out: `+7` and `007` parse too.
-        let number = generation.parse::<i32>().ok().filter(|number| *number > 0 && number.to_string() == generation);
+        let number = idempo_rpc::name::number(generation).and_then(|number| i32::try_from(number).ok());
         number.ok_or_else(|| self.no_generation(name))
     }
 

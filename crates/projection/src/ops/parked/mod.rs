@@ -14,7 +14,7 @@ use std::sync::Arc;
 use idempo_dead_letter::DeadLetterId;
 use idempo_proto::ops::v1 as message;
 use idempo_proto::ops::v1::parked_service_server::ParkedService;
-use idempo_rpc::refusal;
+use idempo_rpc::{name, refusal};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
@@ -54,7 +54,7 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
     fn place_of(&self, id: &DeadLetterId) -> Option<Place> {
         let options = &self.operations.layout.options;
         let number = id.group.strip_prefix(&options.group_id)?.strip_prefix(".g")?;
-        let generation = number.parse::<i32>().ok().filter(|found| *found > 0 && found.to_string() == number)?;
+        let generation = i32::try_from(name::number(number)?).ok()?;
         (id.topic == options.topic).then_some(Place { generation, partition: id.partition, offset: id.offset })
     }
 
