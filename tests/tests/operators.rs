@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use bytes::{Buf, BufMut as _, Bytes};
+use bytes::Bytes;
 use idempo_proto::ops::v1::relay_service_client::RelayServiceClient;
 use idempo_proto::ops::v1::{GetRelayStatusRequest, PauseOutboxRequest};
-use idempo_rpc::descriptor;
 use idempo_rpc::operators::{Operation, Token, operation};
+use idempo_rpc::{RawCodec, descriptor};
 use idempo_tests::World;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
@@ -27,44 +26,6 @@ const NAME: &str = "outboxes/wallet";
 
 /// The audits: a database, and its table.
 const AUDITS: [(&str, &str); 3] = [("wallet_db", "outbox.audit"), ("inventory_view_db", "projection.audit"), ("ops_db", "ops.audit")];
-
-/// Bytes as they are: what a client sends that knows no more of a method than its name.
-#[derive(Debug, Clone, Copy, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
-}
 
 /// Every method of a process that is for operators.
 fn methods(process: &str) -> Vec<&'static str> {
@@ -96,7 +57,7 @@ async fn call(world: &World, process: &str, method: &'static str, token: Option<
     }
     let path = PathAndQuery::try_from(format!("/{method}"))?;
     // One message there and any number back: that is how all of them look from here.
-    let answer = client.server_streaming(request, path, Raw).await;
+    let answer = client.server_streaming(request, path, RawCodec).await;
     Ok(match answer {
         Ok(mut answer) => match answer.get_mut().message().await {
             Ok(_) => (Code::Ok, String::new()),

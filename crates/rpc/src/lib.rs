@@ -27,6 +27,7 @@ pub mod operators;
 pub mod page;
 pub mod position;
 pub mod refusal;
+mod raw;
 mod server;
 pub mod status;
 pub mod timestamp;
@@ -38,6 +39,7 @@ pub use caller::{CALLER_METADATA, Caller, scope_of};
 pub use config::ServerConfig;
 pub use deadline::Deadline;
 pub use operators::{Operators, OperatorsConfig};
+pub use raw::RawCodec;
 pub use server::{Error, Service, serve};
 pub use violations::{AMOUNT_MAX, Accept, KEY_AHEAD_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, REASON_CHARS_MAX, VIOLATIONS_MAX, Violations};
 

@@ -7,11 +7,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use idempo_rpc::RawCodec;
 use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-use crate::wire::{Addresses, Line, RawCodec, Wire};
+use crate::wire::{Addresses, Line, Wire};
 
 /// What the service was sent, in the order in which it came.
 pub(super) type Received = Arc<Mutex<Vec<Bytes>>>;

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
-use idempo_rpc::{ServerConfig, status};
+use idempo_rpc::{RawCodec, ServerConfig, status};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
-use super::support::{GET_ITEM, RawCodec, Running, get, start, within};
+use super::support::{GET_ITEM, Running, get, start, within};
 
 /// Field 1, 4 bytes: a GetItemRequest with the name `gate`.
 const GATE: &[u8] = b"\x0a\x04gate";

@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use idempo_proto::inventory::v1::inventory_query_service_client::InventoryQueryServiceClient;
 use idempo_proto::inventory::v1::inventory_query_service_server::{InventoryQueryService, InventoryQueryServiceServer};
 use idempo_proto::inventory::v1::{
     GetItemRequest, GetItemResponse, Item, ListItemEventsRequest, ListItemEventsResponse, ListItemsRequest, ListItemsResponse,
 };
-use idempo_rpc::{Deadline, Error, ServerConfig, Service, serve};
+use idempo_rpc::{Deadline, Error, RawCodec, ServerConfig, Service, serve};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Channel;
@@ -138,44 +137,6 @@ pub(crate) async fn get(mut client: Client, name: &str) -> Result<GetItemRespons
 
 pub(crate) fn spawn_get(client: &Client, name: &'static str) -> JoinHandle<Result<GetItemResponse, Status>> {
     tokio::spawn(get(client.clone(), name))
-}
-
-/// Sends bytes as they are.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RawCodec;
-
-impl Codec for RawCodec {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for RawCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for RawCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
 }
 
 /// Calls `path` with `body` as the message.
