@@ -143,6 +143,12 @@ impl Style {
     }
 }
 
+/// A number that is negative where nobody has said it.
+#[must_use]
+pub fn known(number: i64) -> String {
+    if number < 0 { "?".to_owned() } else { number.to_string() }
+}
+
 /// A length of time in one or two units: `430ms`, `12s`, `3m 20s`, `5h 2m`, `9d 4h`.
 #[must_use]
 pub fn span(length: SignedDuration) -> String {
@@ -276,6 +282,11 @@ mod tests {
     fn rows() -> Vec<Row> {
         let row = |name: &str, tone| Row { json: json!({ "name": name }), cells: vec![name.into(), Cell::toned("state", tone)] };
         vec![row("a", Tone::Good), row("longer", Tone::Plain)]
+    }
+
+    #[test]
+    fn what_nobody_has_said_is_not_shown_as_a_number() {
+        assert_eq!([known(-1), known(0), known(1_200)], ["?", "0", "1200"]);
     }
 
     #[test]

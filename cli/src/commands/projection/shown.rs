@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use super::projection_json;
 use super::projectors::short;
 use crate::failure::Failure;
-use crate::print::{Cell, Form, Printer, Row, Style, Tone, span};
+use crate::print::{Cell, Form, Printer, Row, Style, Tone, known, span};
 use idempo_message::{enum_text, json_of, time_of};
 
 const COLUMNS: [&str; 8] = ["PROJECTION", "LIVE", "LOGIC", "LAG EVENTS", "LAG", "STOPPED", "PAUSED", "GENERATIONS"];
@@ -33,7 +33,7 @@ fn row(projection: &Projection) -> Row {
             short(&projection.name).into(),
             projection.live_generation.into(),
             projection.logic.as_str().into(),
-            projection.lag_events.into(),
+            known(projection.lag_events).into(),
             lag(projection.lag_ms),
             Cell::toned(stopped.to_string(), if stopped == 0 { Tone::Plain } else { Tone::Bad }),
             paused,
@@ -85,7 +85,7 @@ fn generation_row(generation: &Generation, style: &Style) -> Row {
             generation.generation.into(),
             Cell::toned(state_text(generation.state()), state_tone(generation.state())),
             if generation.logic.is_empty() { "-".into() } else { generation.logic.as_str().into() },
-            generation.lag_events.into(),
+            known(generation.lag_events).into(),
             lag(generation.lag_ms),
             style.time(time_of(generation.create_time.as_ref())).into(),
             generation.rebuild.as_ref().map_or_else(|| "-".into(), rebuild_cell),
@@ -128,8 +128,8 @@ fn partition_rows(generation: &Generation) -> Vec<Row> {
             generation.generation.into(),
             partition.partition.into(),
             partition.next_offset.into(),
-            partition.head.into(),
-            partition.lag_events.into(),
+            known(partition.head).into(),
+            known(partition.lag_events).into(),
             lag(partition.lag_ms),
             if partition.stop_code.is_empty() { "-".into() } else { Cell::toned(partition.stop_code.as_str(), Tone::Bad) },
         ],

@@ -176,13 +176,17 @@ impl Shown {
 }
 
 fn places(projections: &[Projection]) -> Places {
+    // Where the brokers do not say how far a topic is, nothing can be said of rates.
     let place = |projection: &Projection| {
+        if projection.lag_events < 0 {
+            return None;
+        }
         let live = projection.generations.iter().find(|generation| generation.generation == projection.live_generation);
         let partitions = live.map_or(&[][..], |live| live.partitions.as_slice());
         let sum = |of: fn(&idempo_proto::ops::v1::Partition) -> i64| partitions.iter().map(of).sum::<i64>();
-        (projection.name.clone(), (sum(|partition| partition.head), sum(|partition| partition.next_offset)))
+        Some((projection.name.clone(), (sum(|partition| partition.head), sum(|partition| partition.next_offset))))
     };
-    projections.iter().map(place).collect()
+    projections.iter().filter_map(place).collect()
 }
 
 fn rates(before: &Places, now: &Places, passed: Duration) -> BTreeMap<String, (f64, f64)> {

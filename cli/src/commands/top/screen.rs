@@ -12,7 +12,7 @@ use ratatui::widgets::{Cell, Row, Table};
 
 use super::Shown;
 use crate::commands::projection::projectors::short as projection_name;
-use crate::print::span;
+use crate::print::{known, span};
 use crate::relays::short;
 use idempo_message::enum_text;
 
@@ -76,7 +76,7 @@ fn projection_table(shown: &Shown) -> Table<'static> {
         Row::new([
             Cell::new(projection_name(&projection.name).to_owned()),
             Cell::new(projection.live_generation.to_string()),
-            Cell::new(projection.lag_events.to_string()),
+            Cell::new(known(projection.lag_events)),
             Cell::new(if projection.lag_ms == 0 { "-".to_owned() } else { span(SignedDuration::from_millis(projection.lag_ms)) }),
             Cell::new(format!("{came:.0}")),
             Cell::new(format!("{read:.0}")),
@@ -100,7 +100,7 @@ fn generation_table(projections: &[Projection]) -> Table<'static> {
             Cell::new(projection_name(&projection.name).to_owned()),
             Cell::new(generation.generation.to_string()),
             Cell::new(enum_text(state.as_str_name(), "GENERATION_STATE_")),
-            Cell::new(generation.lag_events.to_string()),
+            Cell::new(known(generation.lag_events)),
             Cell::new(built),
         ])
     });

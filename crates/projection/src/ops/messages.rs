@@ -1,5 +1,7 @@
 //! From what is known to what is answered.
 
+use std::collections::BTreeMap;
+
 use idempo_proto::ops::v1::{
     GenerationState, Partition, Rebuild, RebuildPhase, RebuildSource, Verification, VerificationAgainst, VerificationState,
 };
@@ -9,6 +11,9 @@ use tokio_postgres::Row;
 
 use crate::generations::known::{Against, Verdict};
 use crate::generations::{Generation, Phase, Source, State, known};
+
+/// What is answered for a number that the brokers have not said.
+const UNKNOWN: i64 = -1;
 
 /// Where a generation stands on one partition.
 pub(super) struct Position {
@@ -35,15 +40,15 @@ impl Position {
     }
 
     /// As it is answered, with where the partition ends. `since`: from when on the lag counts while nothing was read.
-    pub(super) fn message(&self, ends: &[i64], (since, now): (Timestamp, Timestamp)) -> Partition {
-        let head = usize::try_from(self.partition).ok().and_then(|at| ends.get(at)).copied().unwrap_or(0);
-        let lag_events = head.saturating_sub(self.next_offset).max(0);
+    fn message(&self, ends: &[i64], (since, now): (Timestamp, Timestamp)) -> Partition {
+        let head = usize::try_from(self.partition).ok().and_then(|at| ends.get(at)).copied();
+        let lag_events = head.map_or(UNKNOWN, |head| head.saturating_sub(self.next_offset).max(0));
         let behind_ms = now.as_millisecond().saturating_sub(self.newest_at.unwrap_or(since).as_millisecond()).max(0);
         let (stop_code, stop_reason) = self.stop.clone().unwrap_or_default();
         Partition {
             partition: self.partition,
             next_offset: self.next_offset,
-            head,
+            head: head.unwrap_or(UNKNOWN),
             lag_events,
             lag_ms: if lag_events == 0 { 0 } else { behind_ms },
             stop_code,
@@ -51,6 +56,25 @@ impl Position {
             epoch: self.epoch,
         }
     }
+}
+
+/// Where the partitions of a generation stand, with where they end. Of its first `due`, those that no consumer was given yet are there too: they are as
+/// far behind as they can be.
+pub(super) fn partitions(own: &[&Position], due: i32, ends: &[i64], span: (Timestamp, Timestamp)) -> Vec<Partition> {
+    let mut partitions: BTreeMap<i32, Partition> = own.iter().map(|at| (at.partition, at.message(ends, span))).collect();
+    for partition in 0..due {
+        let unread = Position { generation: 0, partition, next_offset: 0, epoch: 0, newest_at: None, stop: None };
+        partitions.entry(partition).or_insert_with(|| unread.message(ends, span));
+    }
+    partitions.into_values().collect()
+}
+
+/// How many events partitions lack together.
+pub(super) fn lag_of(partitions: &[Partition]) -> i64 {
+    if partitions.iter().any(|partition| partition.lag_events == UNKNOWN) {
+        return UNKNOWN;
+    }
+    partitions.iter().map(|partition| partition.lag_events).sum()
 }
 
 pub(super) fn state_of(generation: &Generation) -> GenerationState {
@@ -158,5 +182,33 @@ const fn phase_of(phase: Phase) -> RebuildPhase {
         Phase::CatchingUp => RebuildPhase::CatchingUp,
         Phase::Done => RebuildPhase::Done,
         Phase::Failed => RebuildPhase::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(partition: i32, next_offset: i64) -> Position {
+        Position { generation: 1, partition, next_offset, epoch: 1, newest_at: None, stop: None }
+    }
+
+    const SPAN: (Timestamp, Timestamp) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+
+    #[test]
+    fn a_lag_that_the_brokers_have_not_told_is_not_called_none() {
+        let (first, second) = (at(0, 7), at(1, 7));
+        for (ends, heads, lag) in [(&[9, 7][..], [9, 7], 2), (&[9], [9, -1], -1), (&[], [-1, -1], -1)] {
+            let found = partitions(&[&first, &second], 2, ends, SPAN);
+            assert_eq!((found[0].head, found[1].head, lag_of(&found)), (heads[0], heads[1], lag));
+        }
+    }
+
+    #[test]
+    fn a_partition_that_nobody_was_given_is_as_far_behind_as_it_can_be() {
+        let second = at(1, 5);
+        let found = partitions(&[&second], 3, &[4, 5, 6], SPAN);
+        assert_eq!(found.iter().map(|one| (one.partition, one.lag_events)).collect::<Vec<_>>(), [(0, 4), (1, 0), (2, 6)]);
+        assert_eq!(lag_of(&partitions(&[&second], 0, &[4, 5, 6], SPAN)), 0, "of what has no consumer yet, only what it has");
     }
 }

@@ -128,7 +128,8 @@ impl Operations {
         ends: &[i64],
     ) -> Result<Generation, idempo_pg::Error> {
         let span = (generation.created_at, self.clock.now());
-        let partitions: Vec<Partition> = own.iter().map(|at| at.message(ends, span)).collect();
+        let due = if generation.state == State::Live { self.layout.options.partitions } else { 0 };
+        let partitions = messages::partitions(own, due, ends, span);
         let rebuild = match &generation.rebuild {
             None => None,
             Some(rebuild) => {
@@ -147,7 +148,7 @@ impl Operations {
             live_time: generation.live_at.map(timestamp::to_proto),
             rebuild,
             verification: generation.verification.as_ref().map(messages::verification),
-            lag_events: partitions.iter().map(|partition| partition.lag_events).sum(),
+            lag_events: messages::lag_of(&partitions),
             lag_ms: partitions.iter().map(|partition| partition.lag_ms).max().unwrap_or(0),
             switchable: matches!(generation.state, State::Ready | State::Retired)
                 && generation.is_verified_beside(known.live)
