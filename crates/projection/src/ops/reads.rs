@@ -3,7 +3,7 @@
 use idempo_proto::ops::v1::{
     Difference, Generation, GetGenerationRequest, GetGenerationResponse, GetProjectionRequest, GetProjectionResponse,
     GetVerificationRequest, GetVerificationResponse, ListGenerationsRequest, ListGenerationsResponse, ListProjectionsRequest,
-    ListProjectionsResponse, Partition, Projection,
+    ListProjectionsResponse, Projection,
 };
 use idempo_rpc::timestamp;
 use serde_json::Value;
