@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use idempo_devstack::testing::eventually;
 use idempo_proto::ops::v1::parked_letter_outcome::Outcome;
-use idempo_proto::ops::v1::{DiscardParkedLettersRequest, GetParkedLetterRequest, ReplayParkedLettersRequest};
+use idempo_proto::ops::v1::{DiscardParkedLettersRequest, GetParkedLetterRequest, ParkedLetterEnd, ReplayParkedLettersRequest};
 
 use crate::stage::{PARTITIONS, Stage, kafka, said};
 use crate::standings::{FAR, beside};
@@ -78,5 +78,28 @@ async fn a_wish_for_what_does_not_come_or_waits_behind_another_is_refused_and_wh
     stage.parked.clone().discard_parked_letters(said(asked)).await.expect("an answer");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(stage.letters().await.iter().map(|letter| letter.parked_records).collect::<Vec<_>>(), [1], "nothing was done");
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_that_has_ended_once_before_its_position_was_set_back_ends_again() {
+    let stage = Stage::start().await;
+    stage.garbage(player(0).uuid(), Some(b"not an envelope")).await;
+    eventually(LIMIT, "it is a dead letter", async || stage.letters().await.len() == 1).await;
+    let letter = stage.letters().await.remove(0);
+    let ended = format!(
+        "INSERT INTO projection.dead_letter_end (projection, generation, topic, partition, record_offset, discarded, applied_records, wished_by, wish_reason)
+         VALUES ('inventory', 1, '{}', {}, {}, false, 7, 'nobody', '')",
+        letter.topic, letter.partition, letter.offset
+    );
+    stage.damage(&ended).await;
+    let names = [letter.name];
+    let outcomes = stage.discard(&names).await;
+    assert!(matches!(&outcomes[..], [Outcome::Discarded(done)] if done.records_applied == 0), "{outcomes:?}");
+    let again = stage.discard(&names).await;
+    assert!(
+        matches!(&again[..], [Outcome::Gone(gone)] if gone.end() == ParkedLetterEnd::Discarded && gone.caller == "tester"),
+        "{again:?}"
+    );
     stage.stop().await;
 }

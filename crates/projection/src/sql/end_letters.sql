@@ -15,3 +15,7 @@ INSERT INTO dead_letter_end (
 )
 SELECT $1, $2, $3, $4, g.record_offset, g.discard, g.applied, g.blocked_by, coalesce(g.wished_by, ''), coalesce(g.wish_reason, '')
 FROM gone AS g
+-- Where a position was set back, the same record may have ended before: what counts is how it ended last.
+ON CONFLICT (projection, generation, topic, partition, record_offset) DO UPDATE SET
+    discarded = excluded.discarded, applied_records = excluded.applied_records, blocked_by = excluded.blocked_by, wished_by = excluded.wished_by,
+    wish_reason = excluded.wish_reason, ended_at = excluded.ended_at
