@@ -123,17 +123,19 @@ mod tests {
 
     #[test]
     fn pages_by_number_follow_each_other_and_end() {
-        let page = |token: &str| {
+        let page = |things: i64, token: &str| {
             let asked = ListEntriesRequest { page_size: 2, page_token: token.to_owned(), ..list() };
             let mut violations = crate::Violations::new();
             let page = violations.numbered_page(MESSAGE, &asked, asked.page_size, &asked.page_token).expect("valid");
-            let found = (page.last_or(0) + 1..=5).take(usize::try_from(page.wanted()).expect("small")).map(|n| (n, n)).collect();
+            let found = (page.last_or(0) + 1..=things).take(usize::try_from(page.wanted()).expect("small")).map(|n| (n, n)).collect();
             page.cut(MESSAGE, &asked, found)
         };
-        let (first, token) = page("");
-        let (second, next) = page(&token);
-        let (third, end) = page(&next);
+        let (first, token) = page(5, "");
+        let (second, next) = page(5, &token);
+        let (third, end) = page(5, &next);
         assert_eq!((first, second, third, end.as_str()), (vec![1, 2], vec![3, 4], vec![5], ""));
+        // A last page that is full is the last one.
+        assert_eq!(page(4, &token), (vec![3, 4], String::new()));
         let key = encode(MESSAGE, &list(), b"seven b");
         assert!(crate::Violations::new().numbered_page(MESSAGE, &list(), 2, &key).is_none(), "no number");
     }
