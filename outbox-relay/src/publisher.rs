@@ -27,8 +27,6 @@ pub(crate) const PAGES_AHEAD: usize = 2;
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// The longest wait between two looks at an outbox where nothing happens. A doorbell ends it.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
-/// How late a timer ends on average: its wheel turns by the millisecond, and rounds up. Waits are shortened by it, or each would be half as long again.
-const TIMER_LATENESS: Duration = Duration::from_micros(500);
 /// A page with so many rows is followed by the next without a wait.
 const BUSY_PAGE_ROWS: usize = 128;
 /// Rows that are sent between two looks at the fence.
@@ -108,7 +106,7 @@ pub(crate) async fn read_pages(
         }
         tokio::select! {
             () = bell.notified() => pause = PAUSE_MIN,
-            () = tokio::time::sleep(pause.max(looked).saturating_sub(TIMER_LATENESS)) => if rows == 0 { pause = (pause * 2).min(PAUSE_MAX) },
+            () = tokio::time::sleep(pause.max(looked)) => if rows == 0 { pause = (pause * 2).min(PAUSE_MAX) },
             () = stop.cancelled() => {}
         }
     }
