@@ -1,6 +1,7 @@
 //! What every command has at hand: the profile, who asks and why, and what was said about asking back.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use idempo_clock::{Clock as _, SystemClock};
@@ -44,6 +45,8 @@ pub struct Context {
     /// Whether nothing is to be changed.
     pub dry_run: bool,
     reason: Option<String>,
+    /// What stops the thing that the command waits for, while it waits.
+    goes_on: Mutex<Option<String>>,
 }
 
 impl Context {
@@ -59,7 +62,7 @@ impl Context {
         let caller = caller_of(global.caller.as_deref().or(profile.caller.as_deref()))?;
         let token = profile.token(global.token_file.as_deref())?;
         let (yes, dry_run, reason) = (global.yes, global.dry_run, global.reason.clone());
-        Ok(Self { settings, style, timeout, caller, token, yes, dry_run, reason })
+        Ok(Self { settings, style, timeout, caller, token, yes, dry_run, reason, goes_on: Mutex::new(None) })
     }
 
     /// How things are printed.
@@ -91,6 +94,25 @@ impl Context {
     /// [`Exit::Usage`] where nobody said.
     pub fn reason(&self) -> Result<String, Failure> {
         self.reason.clone().ok_or_else(|| Failure::usage("this changes something, and needs a reason: --reason <TEXT>"))
+    }
+
+    /// Notes that the command waits from now on for something that goes on without it; `stops` says what would stop it, as in
+    /// "`idempo dlq cancel 7` stops it". Whoever ends the command early is told so.
+    pub fn goes_on(&self, stops: impl Into<String>) {
+        *self.goes_on.lock().unwrap_or_else(PoisonError::into_inner) = Some(stops.into());
+    }
+
+    /// Notes that what the command waited for has come to an end.
+    pub fn has_ended(&self) {
+        *self.goes_on.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What people are to be told of the thing that goes on though the command has ended in this way.
+    #[must_use]
+    pub fn left_behind(&self, exit: Exit) -> Option<String> {
+        let is_early = matches!(exit, Exit::TimedOut | Exit::Interrupted | Exit::Unavailable);
+        let stops = self.goes_on.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        stops.filter(|_| is_early).map(|stops| format!("it goes on: {stops}"))
     }
 
     /// Asks whether `what` is to be done. `false` where it is not: then nothing more is to be said.

@@ -92,6 +92,9 @@ fn start(arguments: Arguments) -> Result<Exit, Failure> {
         let mut printer = Printer::new(context.style, &mut stdout);
         let exit = limited(command, &context, &mut printer).await;
         printer.flush()?;
+        if let Some(line) = exit.as_ref().err().and_then(|failure| context.left_behind(failure.exit)) {
+            tell(&line);
+        }
         exit
     });
     // A thread that waits for a broker's answer is not waited for.

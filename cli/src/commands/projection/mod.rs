@@ -285,7 +285,7 @@ async fn rebuild(
     }
     let answer = projector.ask(asked, async |client, request| client.start_rebuild(request).await).await?;
     let mut generation = answer.generation.unwrap_or_default();
-    let exit = if wait { wait::until_ready(projector, &mut generation).await? } else { Exit::Done };
+    let exit = if wait { wait::until_ready(projector, &mut generation, context).await? } else { Exit::Done };
     printer.style.now = context.now();
     shown::generation(&generation, printer)?;
     Ok(exit)
@@ -308,7 +308,7 @@ async fn verify(
     }
     let asked = ops::VerifyGenerationRequest { name: name.clone(), reason, against: against.into() };
     projector.ask(asked, async |client, request| client.verify_generation(request).await).await?;
-    let answer = wait::until_compared(projector, &name).await?;
+    let answer = wait::until_compared(projector, &name, context).await?;
     let verification = answer.verification.unwrap_or_default();
     shown::verification(&name, &verification, printer)?;
     match verification.state() {

@@ -6,7 +6,8 @@ use idempo_proto::ops::v1::{Generation, GenerationState, GetVerificationResponse
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::SignedDuration;
 
-use super::projectors::Projector;
+use super::projectors::{Projector, short};
+use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::print::span;
@@ -16,7 +17,9 @@ use idempo_message::enum_text;
 const ASK_PAUSE: Duration = Duration::from_millis(300);
 
 /// Waits until a rebuild has come to an end, and gives the generation as it is then.
-pub(super) async fn until_ready(projector: &Projector<'_>, generation: &mut Generation) -> Result<Exit, Failure> {
+pub(super) async fn until_ready(projector: &Projector<'_>, generation: &mut Generation, context: &Context) -> Result<Exit, Failure> {
+    let (projection, number) = (projection_of(&generation.name), generation.generation);
+    context.goes_on(format!("`idempo projection cancel {projection} {number}` stops it, `idempo projection status {projection}` shows it"));
     let bar = bar("{bar:40} {pos}/{len} events · {msg}");
     loop {
         *generation = match projector.generation(&generation.name).await {
@@ -39,6 +42,7 @@ pub(super) async fn until_ready(projector: &Projector<'_>, generation: &mut Gene
         }
         if generation.state() != GenerationState::Building {
             bar.finish_and_clear();
+            context.has_ended();
             return Ok(Exit::Done);
         }
         tokio::time::sleep(ASK_PAUSE).await;
@@ -46,7 +50,8 @@ pub(super) async fn until_ready(projector: &Projector<'_>, generation: &mut Gene
 }
 
 /// Waits until a comparison has come to an end.
-pub(super) async fn until_compared(projector: &Projector<'_>, name: &str) -> Result<GetVerificationResponse, Failure> {
+pub(super) async fn until_compared(projector: &Projector<'_>, name: &str, context: &Context) -> Result<GetVerificationResponse, Failure> {
+    context.goes_on(format!("`idempo projection status {}` shows what comes of it", projection_of(name)));
     let bar = bar("{spinner} {msg}");
     loop {
         let answer = projector.verification(name).await?;
@@ -57,10 +62,16 @@ pub(super) async fn until_compared(projector: &Projector<'_>, name: &str) -> Res
             matches!(verification.state(), VerificationState::Unspecified | VerificationState::Waiting | VerificationState::Running);
         if !is_under_way {
             bar.finish_and_clear();
+            context.has_ended();
             return Ok(answer);
         }
         tokio::time::sleep(ASK_PAUSE).await;
     }
+}
+
+/// The projection, as operators name it, whose generation this is.
+fn projection_of(generation: &str) -> &str {
+    short(generation).split('/').next().unwrap_or_default()
 }
 
 /// Progress for people: shown on stderr, and only where that is a terminal.
