@@ -47,12 +47,13 @@ BEGIN
 END
 $$;
 
--- Does one step, 0 or 1, of a rebuild whose parts are all in. Answers false where there is no such rebuild.
+-- Does one step, 0 or 1, of a rebuild whose parts are all in. Answers false where there is no such rebuild. It locks no row: one who cancels, and whoever
+-- else has something to do with the projection, does not wait for indexes. Phases go on, and finish_tables looks again before it notes anything.
 CREATE FUNCTION projection.index_beforehand(name text, n integer, step integer) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET maintenance_work_mem = '64MB' AS $$
 BEGIN
     PERFORM FROM projection.rebuild AS r JOIN projection.generation AS g USING (projection, generation)
-    WHERE r.projection = name AND r.generation = n AND r.phase = 'indexing' AND g.state = 'building' FOR SHARE;
+    WHERE r.projection = name AND r.generation = n AND r.phase = 'indexing' AND g.state = 'building';
     IF NOT FOUND THEN
         RETURN false;
     END IF;

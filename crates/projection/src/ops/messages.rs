@@ -50,7 +50,7 @@ impl Position {
             next_offset: self.next_offset,
             head: head.unwrap_or(UNKNOWN),
             lag_events,
-            lag_ms: if lag_events == 0 { 0 } else { behind_ms },
+            lag_ms: if lag_events > 0 { behind_ms } else { lag_events },
             stop_code,
             stop_reason: stop_reason.unwrap_or_default(),
             epoch: self.epoch,
@@ -75,6 +75,14 @@ pub(super) fn lag_of(partitions: &[Partition]) -> i64 {
         return UNKNOWN;
     }
     partitions.iter().map(|partition| partition.lag_events).sum()
+}
+
+/// How long ago the newest event was decided that a generation has, on the partition that is furthest behind.
+pub(super) fn lag_ms_of(partitions: &[Partition]) -> i64 {
+    if lag_of(partitions) == UNKNOWN {
+        return UNKNOWN;
+    }
+    partitions.iter().map(|partition| partition.lag_ms).max().unwrap_or(0)
 }
 
 pub(super) fn state_of(generation: &Generation) -> GenerationState {
@@ -193,7 +201,7 @@ mod tests {
         Position { generation: 1, partition, next_offset, epoch: 1, newest_at: None, stop: None }
     }
 
-    const SPAN: (Timestamp, Timestamp) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+    const SPAN: (Timestamp, Timestamp) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
 
     #[test]
     fn a_lag_that_the_brokers_have_not_told_is_not_called_none() {
@@ -201,6 +209,7 @@ mod tests {
         for (ends, heads, lag) in [(&[9, 7][..], [9, 7], 2), (&[9], [9, -1], -1), (&[], [-1, -1], -1)] {
             let found = partitions(&[&first, &second], 2, ends, SPAN);
             assert_eq!((found[0].head, found[1].head, lag_of(&found)), (heads[0], heads[1], lag));
+            assert_eq!(lag_ms_of(&found).signum(), lag.signum(), "{found:?}");
         }
     }
 

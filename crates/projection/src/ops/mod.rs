@@ -5,6 +5,7 @@
 //! one that names no projection of ours: it is logged. Nobody comes to it but whom the operators' file lets in ([`idempo_rpc::operators`]).
 
 mod audit;
+mod ends;
 mod messages;
 mod parked;
 mod players;
@@ -13,8 +14,7 @@ mod wishes;
 
 pub use parked::ParkedOperations;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use idempo_clock::SharedClock;
 use idempo_kafka::TopicEnds;
@@ -23,7 +23,6 @@ use idempo_proto::ops::v1 as message;
 use idempo_proto::ops::v1::projection_service_server::ProjectionService;
 use idempo_rpc::{Operators, refusal, status};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status};
 
 use crate::generations::{Generation, Generations, Known, Layout};
@@ -31,11 +30,7 @@ use crate::player::{Menders, PlayerMender, PlayerRows};
 use crate::postgres::Tables;
 use crate::projector::Projector;
 use crate::rebuild::Unusable;
-
-/// For how long what the brokers said of the ends of the partitions is answered without asking them again.
-const ENDS_FRESH: Duration = Duration::from_secs(1);
-/// How long they are waited for. Later, what they said last is answered.
-const ENDS_WAIT: Duration = Duration::from_secs(2);
+use ends::LateEnds;
 
 /// The service, for one projection.
 pub struct Operations {
@@ -49,8 +44,7 @@ pub struct Operations {
     instance: String,
     control: Pool,
     clock: SharedClock,
-    ends: TopicEnds,
-    heard_ends: Mutex<Option<(Instant, Vec<i64>)>>,
+    ends: LateEnds,
     bell: Arc<Notify>,
     menders: Option<Arc<dyn Menders>>,
 }
@@ -69,9 +63,9 @@ impl Operations {
         clock: SharedClock,
     ) -> Result<Self, Unusable> {
         let options = &layout.options;
-        let ends = TopicEnds::new(&options.kafka, &options.topic, options.partitions)?;
+        let ends = LateEnds::new(TopicEnds::new(&options.kafka, &options.topic, options.partitions)?);
         let control = layout.control()?;
-        let (heard_ends, bell) = (Mutex::new(None), generations.bell());
+        let bell = generations.bell();
         let (projection, logic) = (P::NAME, P::LOGIC);
         Ok(Self {
             domain,
@@ -84,7 +78,6 @@ impl Operations {
             control,
             clock,
             ends,
-            heard_ends,
             bell,
             menders: None,
         })
@@ -151,21 +144,6 @@ impl Operations {
     /// The answer where a statement has failed.
     fn failed_statement(&self, error: tokio_postgres::Error) -> Status {
         self.failed(&error.into())
-    }
-
-    /// Where the partitions end, as the brokers said lately; none where they never did.
-    async fn topic_ends(&self) -> Vec<i64> {
-        let heard = || self.heard_ends.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((at, ends)) = heard()
-            && at.elapsed() < ENDS_FRESH
-        {
-            return ends;
-        }
-        if let Ok(Ok(found)) = timeout(ENDS_WAIT, self.ends.watermarks()).await {
-            let ends: Vec<i64> = found.into_iter().map(|(_, high)| high).collect();
-            *self.heard_ends.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), ends));
-        }
-        heard().map(|(_, ends)| ends).unwrap_or_default()
     }
 }
 

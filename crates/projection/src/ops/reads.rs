@@ -86,7 +86,7 @@ impl Operations {
 
     async fn projection(&self, partitions: Partitions) -> Result<Projection, Status> {
         let known = self.known().await?;
-        let ends = self.topic_ends().await;
+        let ends = self.ends.known().await;
         let numbers: Vec<i32> = known.generations.iter().map(|generation| generation.number).collect();
         let positions = self.positions(&numbers).await.map_err(|error| self.failed(&error))?;
         let mut projection = Projection {
@@ -149,7 +149,7 @@ impl Operations {
             rebuild,
             verification: generation.verification.as_ref().map(messages::verification),
             lag_events: messages::lag_of(&partitions),
-            lag_ms: partitions.iter().map(|partition| partition.lag_ms).max().unwrap_or(0),
+            lag_ms: messages::lag_ms_of(&partitions),
             switchable: matches!(generation.state, State::Ready | State::Retired)
                 && generation.is_verified_beside(known.live)
                 && has_all_of(known.live, own, all)

@@ -264,7 +264,9 @@ impl<P: Projector, T: Rebuildable<Writes = P::Writes>> Conductor<P, T> {
 
     /// Makes the indexes of tables that are filled, by two sessions at once. Nothing where a rebuild fills them through the consumer.
     async fn index(&self, generation: i32) -> Result<(), Failure> {
-        tokio::try_join!(self.index_step(generation, 0), self.index_step(generation, 1))?;
+        // A step that fails does not end the other one, whose work would be lost.
+        let (items, others) = tokio::join!(self.index_step(generation, 0), self.index_step(generation, 1));
+        items.and(others)?;
         fail::fail_point!(crate::failpoint::REBUILD_INDEXED);
         Ok(())
     }
