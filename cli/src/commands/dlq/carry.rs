@@ -7,7 +7,7 @@ use std::time::Duration;
 use idempo_proto::ops::v1::{DeadLetterFilter, ExportDeadLettersRequest, ImportDeadLettersRequest};
 use serde_json::json;
 
-use super::service::Service;
+use super::service::{SEEN_IN_AUDIT, Service};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -62,7 +62,7 @@ pub(super) async fn import(service: &Service<'_>, file: &Path, context: &Context
     let (mut imported, mut known) = (0, 0);
     for lines in parts(lines) {
         let asked = ImportDeadLettersRequest { lines, reason: reason.clone() };
-        let answer = service.ask(asked, async |client, request| client.import_dead_letters(request).await).await?;
+        let answer = service.change(asked, SEEN_IN_AUDIT, async |client, request| client.import_dead_letters(request).await).await?;
         imported += answer.imported_count;
         known += answer.known_count;
     }

@@ -1,33 +1,37 @@
 //! `idempo dlq`: records that a consumer could not take: found, understood, rehearsed, replayed, discarded.
 
 mod carry;
+mod help;
 mod jobs;
+mod known;
 mod parked;
 pub(crate) mod service;
 pub(crate) mod shown;
+mod states;
 mod wait;
+mod which;
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
-use idempo_proto::ops::v1::{
-    AnnotateDeadLetterRequest, DeadLetterFilter, DeadLetterState, JobState, MemberState, RestoreDeadLettersRequest,
-};
-use jiff::Timestamp;
+use clap::{Args, Subcommand, value_parser};
+use idempo_proto::ops::v1::{AnnotateDeadLetterRequest, DeadLetterState, RestoreDeadLettersRequest};
 use serde_json::Value;
 
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::print::{Form, Printer, tell};
-use crate::stores::moment;
 use idempo_message::json_of;
-use service::{Service, short};
+use known::Field;
+use service::{SEEN_IN_AUDIT, Service, short};
+pub use states::{OfJob, OfMember, State};
+pub use which::Filter;
 
 /// On dead letters.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Lists the groups of open dead letters: one error, event type, topic and consumer each, the largest first.
+    #[command(after_help = help::GROUPS)]
     Groups {
         /// Only those of this topic.
         #[arg(long)]
@@ -37,6 +41,7 @@ pub enum Command {
         consumer: Option<String>,
     },
     /// Lists dead letters.
+    #[command(after_help = help::LIST)]
     List {
         /// Which.
         #[command(flatten)]
@@ -49,11 +54,13 @@ pub enum Command {
         limit: usize,
     },
     /// Shows one dead letter: why it failed, what waits behind it, and its event, or its bytes where they are none.
+    #[command(after_help = help::SHOW)]
     Show {
         /// Its name, as `list` shows it.
         name: String,
     },
     /// Lists what a projection itself has parked, with how much waits behind each: also where the dead-letter service is away.
+    #[command(after_help = help::PARKED)]
     Parked {
         /// Which projection.
         projection: String,
@@ -68,6 +75,7 @@ pub enum Command {
         limit: usize,
     },
     /// Makes a job of open dead letters, those that are named or those that the filter takes, and says what it will do. Nothing else changes.
+    #[command(after_help = help::PLAN)]
     Plan {
         /// The dead letters' names.
         #[arg(value_name = "NAME")]
@@ -80,14 +88,16 @@ pub enum Command {
         discard: bool,
     },
     /// Shows what a job would change, by doing it in transactions that are rolled back. Ends with 5 where some would fail.
+    #[command(after_help = help::REHEARSE)]
     Rehearse {
         /// Which job.
         job: String,
         /// How many of its members at most, 1 to 1,000.
-        #[arg(long, default_value_t = 100, value_name = "COUNT")]
+        #[arg(long, default_value_t = 100, value_name = "COUNT", value_parser = value_parser!(i32).range(1..=1_000))]
         max: i32,
     },
     /// Applies a job, or dead letters that are named or that the filter takes: again, and in order what is parked behind them.
+    #[command(after_help = help::REPLAY)]
     Replay {
         /// A job, or the dead letters' names.
         #[arg(value_name = "JOB|NAME")]
@@ -103,6 +113,7 @@ pub enum Command {
         force: bool,
     },
     /// Discards dead letters that are named or that the filter takes: they are never applied, and what is parked behind them is.
+    #[command(after_help = help::DISCARD)]
     Discard {
         /// The dead letters' names.
         #[arg(value_name = "NAME")]
@@ -115,12 +126,14 @@ pub enum Command {
         pace: Pace,
     },
     /// Lists dead letters as open again of which the consumer has the record still.
+    #[command(after_help = help::RESTORE)]
     Restore {
         /// Their names.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
     /// Writes a note beside a dead letter, in place of the one that it has.
+    #[command(after_help = help::ANNOTATE)]
     Annotate {
         /// Its name.
         name: String,
@@ -129,6 +142,7 @@ pub enum Command {
         note: String,
     },
     /// Prints dead letters with their bytes, one JSON object a line.
+    #[command(after_help = help::EXPORT)]
     Export {
         /// Which.
         #[command(flatten)]
@@ -138,11 +152,13 @@ pub enum Command {
         state: Option<State>,
     },
     /// Takes dead letters from lines that `export` has printed. They can be looked at and exported; `restore` opens those that a consumer still has.
+    #[command(after_help = help::IMPORT)]
     Import {
         /// From where; `-` is stdin.
         file: PathBuf,
     },
     /// Lists jobs, newest first.
+    #[command(after_help = help::JOBS)]
     Jobs {
         /// Only those in this state.
         #[arg(long, value_enum)]
@@ -152,6 +168,7 @@ pub enum Command {
         limit: usize,
     },
     /// Shows a job; with --members what has become of each of its members.
+    #[command(after_help = help::JOB)]
     Job {
         /// Which.
         job: String,
@@ -166,11 +183,13 @@ pub enum Command {
         limit: usize,
     },
     /// Ends a job: what was not sent to a consumer is not sent any more.
+    #[command(after_help = help::CANCEL)]
     Cancel {
         /// Which.
         job: String,
     },
     /// Lists what was done to dead letters, newest first; refused tries too.
+    #[command(after_help = help::AUDIT)]
     Audit {
         /// How many at most.
         #[arg(long, default_value_t = 50, value_name = "COUNT")]
@@ -182,96 +201,14 @@ pub enum Command {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Pace {
     /// The most members that are sent in a second; 0 for no limit.
-    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    #[arg(long, default_value_t = 0, value_name = "COUNT", value_parser = value_parser!(i32).range(0..=1_000_000))]
     rps: i32,
     /// The most members that are settled before the job pauses; 0 for no limit.
-    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    #[arg(long, default_value_t = 0, value_name = "COUNT", value_parser = value_parser!(i64).range(0..=1_000_000))]
     max: i64,
-    /// Stays until the job is done or pauses, and shows how it gets on. Ends with 5 where some members failed.
+    /// Stays until the job is done or pauses, and shows how it gets on. Without it that is looked at for 5 s, and the job goes on by itself.
     #[arg(long)]
     wait: bool,
-}
-
-/// Which dead letters: all that is given must hold.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Filter {
-    /// Only those of this group, as `groups` shows it.
-    #[arg(long)]
-    group: Option<String>,
-    /// Only those that failed last for this reason, such as UNKNOWN_EVENT_TYPE.
-    #[arg(long)]
-    code: Option<String>,
-    /// Only those of this type of event, such as item_granted.
-    #[arg(long = "type", value_name = "TYPE")]
-    kind: Option<String>,
-    /// Only those of this topic.
-    #[arg(long)]
-    topic: Option<String>,
-    /// Only those of this consumer group.
-    #[arg(long)]
-    consumer: Option<String>,
-    /// Only those of this key.
-    #[arg(long)]
-    key: Option<String>,
-    /// Only those that failed last then or later: a time, or how long ago, such as 10m.
-    #[arg(long, value_name = "MOMENT")]
-    since: Option<String>,
-    /// Only those that failed last before.
-    #[arg(long, value_name = "MOMENT")]
-    until: Option<String>,
-}
-
-/// Where a dead letter is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum State {
-    /// It waits for a decision.
-    Open,
-    /// Its consumer has applied it.
-    Replayed,
-    /// Its consumer never applies it.
-    Discarded,
-    /// Its consumer has it no more.
-    Gone,
-    /// Its consumer does not have the record.
-    ExportOnly,
-}
-
-/// Where a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OfJob {
-    /// Nothing was done.
-    Planned,
-    /// It is being applied.
-    Applying,
-    /// As many members as were allowed are settled.
-    Paused,
-    /// It is being cancelled.
-    Cancelling,
-    /// It was cancelled.
-    Cancelled,
-    /// All members are settled.
-    Done,
-}
-
-/// What has become of a member of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OfMember {
-    /// It was not sent.
-    Waiting,
-    /// The consumer's answer is not known.
-    Sent,
-    /// It was applied.
-    Applied,
-    /// It was discarded.
-    Discarded,
-    /// It has failed again.
-    FailedAgain,
-    /// It was gone before.
-    Gone,
-    /// It was refused.
-    Refused,
-    /// The job was cancelled before.
-    Cancelled,
 }
 
 impl Command {
@@ -286,39 +223,6 @@ impl Command {
     }
 }
 
-impl Filter {
-    /// Whether it takes everything.
-    fn is_empty(&self) -> bool {
-        let given = [&self.group, &self.code, &self.kind, &self.topic, &self.consumer, &self.key, &self.since, &self.until];
-        given.iter().all(|one| one.is_none())
-    }
-
-    /// What to ask the service for. A group that is none is not found, with the nearest.
-    async fn message(&self, state: DeadLetterState, service: &Service<'_>, now: Timestamp) -> Result<DeadLetterFilter, Failure> {
-        let time = |text: &Option<String>| text.as_deref().map(|text| moment(text, now).map(timestamp)).transpose();
-        let group = match &self.group {
-            Some(group) => service.group(group).await?.name,
-            None => String::new(),
-        };
-        let text = |given: &Option<String>| given.clone().unwrap_or_default();
-        Ok(DeadLetterFilter {
-            state: state.into(),
-            code: text(&self.code),
-            event_type: text(&self.kind),
-            topic: text(&self.topic),
-            consumer_group: text(&self.consumer),
-            key: text(&self.key),
-            fail_time_from: time(&self.since)?,
-            fail_time_before: time(&self.until)?,
-            group,
-        })
-    }
-}
-
-fn timestamp(at: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -331,39 +235,71 @@ pub async fn run(command: Command, context: &Context, printer: &mut Printer<'_>)
     }
     let service = Service::new(context)?;
     match command {
-        Command::Groups { topic, consumer } => {
-            let answer = service.groups(&topic.unwrap_or_default(), &consumer.unwrap_or_default()).await?;
-            shown::groups(&answer.groups, printer)?;
-        }
+        Command::Groups { topic, consumer } => groups(topic.as_deref(), consumer.as_deref(), &service, context, printer).await?,
         Command::List { filter, state, limit } => {
-            let filter = filter.message(state.map_or(DeadLetterState::Unspecified, Into::into), &service, context.now()).await?;
+            let filter = filter.message(state.map_or(DeadLetterState::Unspecified, Into::into), &service, context).await?;
             let (letters, has_more) = service.letters(&filter, limit).await?;
-            if has_more {
-                tell(&format!("there are more than {limit}: --limit shows more"));
-            }
+            tell_of_more(has_more, limit);
             shown::letters(&letters, printer)?;
         }
         Command::Show { name } => shown::letter(&service.letter(&name).await?, printer)?,
         Command::Restore { names } => return restore(&service, &names, context, printer).await,
         Command::Annotate { name, note } => annotate(&service, &name, note, context, printer).await?,
         Command::Export { filter, state } => {
-            let filter = filter.message(state.map_or(DeadLetterState::Unspecified, Into::into), &service, context.now()).await?;
+            let filter = filter.message(state.map_or(DeadLetterState::Unspecified, Into::into), &service, context).await?;
             carry::export(&service, filter, context, printer).await?;
         }
         Command::Import { file } => carry::import(&service, &file, context, printer).await?,
-        Command::Audit { limit } => shown::audit(&service.audit(limit).await?, printer)?,
+        Command::Audit { limit } => {
+            let (entries, has_more) = service.audit(limit).await?;
+            tell_of_more(has_more, limit);
+            shown::audit(&entries, printer)?;
+        }
         other => return jobs::run(other, &service, context, printer).await,
     }
     Ok(Exit::Done)
 }
 
+/// Says where a list ends early.
+fn tell_of_more(has_more: bool, limit: usize) {
+    if has_more {
+        tell(&format!("there are more than {limit}: --limit shows more"));
+    }
+}
+
+async fn groups(
+    topic: Option<&str>,
+    consumer: Option<&str>,
+    service: &Service<'_>,
+    context: &Context,
+    printer: &mut Printer<'_>,
+) -> Result<(), Failure> {
+    known::check(Field::Topic, topic, service, context).await?;
+    known::check(Field::Consumer, consumer, service, context).await?;
+    let answer = service.groups(topic.unwrap_or_default(), consumer.unwrap_or_default()).await?;
+    let counted: i64 = answer.groups.iter().map(|group| group.count).sum();
+    if counted < answer.total_count {
+        let (shown, total) = (answer.groups.len(), answer.total_count);
+        tell(&format!(
+            "there are more groups: these {shown} have {counted} of {total} open dead letters; --topic and --consumer take some of them"
+        ));
+    }
+    shown::groups(&answer.groups, printer)
+}
+
 async fn restore(service: &Service<'_>, names: &[String], context: &Context, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
     let reason = context.reason()?;
+    let found = service.letters_named(names).await?;
+    if let Some(letter) = found.iter().find(|letter| !letter.job.is_empty()) {
+        let (name, job) = (short(&letter.name), short(&letter.job));
+        let failure = Failure::new(Exit::Conflict, format!("dead letter {name} is in job {job}, which is being applied"));
+        return Err(failure.hint(format!("`idempo dlq job {job}` shows it")));
+    }
     if !context.confirm(&format!("list {} as open again, where the consumer has the record still", together(names)))? {
         return Ok(Exit::Done);
     }
     let asked = RestoreDeadLettersRequest { names: names.iter().map(|name| service::letter(name)).collect(), reason };
-    let answer = service.ask(asked, async |client, request| client.restore_dead_letters(request).await).await;
+    let answer = service.change(asked, SEEN_IN_AUDIT, async |client, request| client.restore_dead_letters(request).await).await;
     let letters = or_nearest(service, names, answer).await?.dead_letters;
     shown::letters(&letters, printer)?;
     let lost = letters.iter().filter(|letter| letter.state() == DeadLetterState::ExportOnly).count();
@@ -376,12 +312,13 @@ async fn restore(service: &Service<'_>, names: &[String], context: &Context, pri
 
 async fn annotate(service: &Service<'_>, name: &str, note: String, context: &Context, printer: &mut Printer<'_>) -> Result<(), Failure> {
     let reason = context.reason()?;
+    service.letter(name).await?;
     let what = if note.is_empty() { "remove the note beside" } else { "write a note beside" };
     if !context.confirm(&format!("{what} {}", short(name)))? {
         return Ok(());
     }
     let asked = AnnotateDeadLetterRequest { name: service::letter(name), note, reason };
-    let answer = service.ask(asked, async |client, request| client.annotate_dead_letter(request).await).await;
+    let answer = service.change(asked, SEEN_IN_AUDIT, async |client, request| client.annotate_dead_letter(request).await).await;
     let letter = service.or_nearest_letter(name, answer).await?.dead_letter.unwrap_or_default();
     if printer.style.form == Form::Text {
         let note = if letter.note.is_empty() { "none".to_owned() } else { letter.note.clone() };
@@ -393,10 +330,9 @@ async fn annotate(service: &Service<'_>, name: &str, note: String, context: &Con
 /// Of several names of which one is none, says which is, with the nearest.
 async fn or_nearest<T>(service: &Service<'_>, names: &[String], answer: Result<T, Failure>) -> Result<T, Failure> {
     let Err(failure) = answer else { return answer };
-    if failure.exit == Exit::NotFound {
-        for name in names {
-            service.letter(name).await?;
-        }
+    // A name that no dead letter can have is a wrong field to the service, and to people one that is not there.
+    if matches!(failure.exit, Exit::NotFound | Exit::Usage) {
+        service.letters_named(names).await?;
     }
     Err(failure)
 }
@@ -406,45 +342,5 @@ fn together(names: &[String]) -> String {
     match names {
         [one] => format!("dead letter {}", short(one)),
         several => format!("{} dead letters", several.len()),
-    }
-}
-
-impl From<State> for DeadLetterState {
-    fn from(state: State) -> Self {
-        match state {
-            State::Open => Self::Open,
-            State::Replayed => Self::Replayed,
-            State::Discarded => Self::Discarded,
-            State::Gone => Self::Gone,
-            State::ExportOnly => Self::ExportOnly,
-        }
-    }
-}
-
-impl From<OfJob> for JobState {
-    fn from(state: OfJob) -> Self {
-        match state {
-            OfJob::Planned => Self::Planned,
-            OfJob::Applying => Self::Applying,
-            OfJob::Paused => Self::Paused,
-            OfJob::Cancelling => Self::Cancelling,
-            OfJob::Cancelled => Self::Cancelled,
-            OfJob::Done => Self::Done,
-        }
-    }
-}
-
-impl From<OfMember> for MemberState {
-    fn from(state: OfMember) -> Self {
-        match state {
-            OfMember::Waiting => Self::Waiting,
-            OfMember::Sent => Self::Sent,
-            OfMember::Applied => Self::Applied,
-            OfMember::Discarded => Self::Discarded,
-            OfMember::FailedAgain => Self::FailedAgain,
-            OfMember::Gone => Self::Gone,
-            OfMember::Refused => Self::Refused,
-            OfMember::Cancelled => Self::Cancelled,
-        }
     }
 }

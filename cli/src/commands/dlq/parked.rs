@@ -3,6 +3,7 @@
 use idempo_proto::ops::v1::parked_service_client::ParkedServiceClient;
 use idempo_proto::ops::v1::{ListParkedLettersRequest, ParkedLetter, ParkedLetterState};
 
+use super::known;
 use super::service::short;
 use crate::commands::projection::projectors::{Projectors, short as projection_name};
 use crate::context::{Context, channel};
@@ -48,6 +49,9 @@ pub(super) async fn list(projection: &str, wanted: &Wanted, context: &Context, p
     if letters.len() > wanted.limit {
         tell(&format!("there are more than {}: --limit shows more", wanted.limit));
         letters.truncate(wanted.limit);
+    }
+    if letters.is_empty() && !wanted.code.is_empty() {
+        known::check_code(&wanted.code)?;
     }
     let style = printer.style;
     printer.list(&COLUMNS, &letters.iter().map(|letter| row(letter, &style)).collect::<Vec<_>>())?;

@@ -1,6 +1,12 @@
-//! Any process of the dead-letter service answers for all dead letters: the first one that is reached is asked.
+//! Any process of the dead-letter service answers for all dead letters: the first one that is reached is asked. One that may have heard of a change is
+//! the last one that is told of it: whether it was made is then to be looked at, and not to be tried again elsewhere.
 
+use std::collections::BTreeSet;
+use std::error::Error as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use idempo_proto::ops::v1::dead_letter_service_client::DeadLetterServiceClient;
 use idempo_proto::ops::v1::{
@@ -9,7 +15,7 @@ use idempo_proto::ops::v1::{
     ListDeadLettersRequest, ListJobMembersRequest, ListJobsRequest, MemberState,
 };
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Code, ConnectError, Request, Response, Status};
 
 use crate::context::{Context, channel};
 use crate::exit::Exit;
@@ -20,7 +26,13 @@ use crate::relays::{is_away, missing};
 /// How many things are asked for at a time.
 const PAGE_SIZE: i32 = 1_000;
 /// How many names are compared with one that is none.
-const KNOWN_MAX: usize = 1_000;
+pub(super) const KNOWN_MAX: usize = 1_000;
+/// How many dead letters are looked up at once.
+const LOOKUPS_AT_ONCE: usize = 16;
+/// Where it is seen whether a job was made, begun or cancelled.
+pub(super) const SEEN_IN_JOBS: &str = "`idempo dlq jobs` shows whether it was done";
+/// Where it is seen whether anything else was done.
+pub(super) const SEEN_IN_AUDIT: &str = "`idempo dlq audit` shows whether it was done";
 /// The collections that names begin with.
 const LETTERS: &str = "deadLetters/";
 const JOBS: &str = "deadLetterJobs/";
@@ -35,6 +47,8 @@ pub(crate) struct Service<'a> {
     clients: Vec<(String, Client)>,
     /// Whether nothing is told on stderr.
     is_quiet: bool,
+    /// The processes of which it was told that they are away: once is enough where a job is asked about over and over.
+    told: Mutex<BTreeSet<String>>,
 }
 
 /// A name without the collection before it.
@@ -68,7 +82,7 @@ impl<'a> Service<'a> {
             return Err(missing("dead_letters"));
         }
         let clients = addresses.iter().map(|address| Ok((address.clone(), Client::new(channel(address)?))));
-        Ok(Self { context, clients: clients.collect::<Result<_, Failure>>()?, is_quiet: false })
+        Ok(Self { context, clients: clients.collect::<Result<_, Failure>>()?, is_quiet: false, told: Mutex::default() })
     }
 
     /// The service where the profile has it, for who has no place to tell of processes that are away.
@@ -108,12 +122,52 @@ impl<'a> Service<'a> {
             }
             match call(&mut client.clone(), request).await {
                 Ok(response) => return Ok(response.into_inner()),
-                Err(status) if is_away(&status) && self.is_quiet => {}
-                Err(status) if is_away(&status) => tell(&format!("warning: the dead-letter service at {address} is away")),
+                Err(status) if is_away(&status) => self.tell_away(address),
                 Err(status) => return Err(status.into()),
             }
         }
-        Err(Failure::new(Exit::Unavailable, "no dead-letter service is reached").hint("`idempo doctor` looks at everything"))
+        Err(unreached())
+    }
+
+    /// Asks the first process that is reached to change something. One that may have heard of it is the last one that is asked.
+    ///
+    /// # Errors
+    /// What it answered; [`Exit::Unavailable`] where none is reached; [`Exit::TimedOut`], or [`Exit::Unavailable`] where the connection broke, with
+    /// `seen_in` as the hint, where it is not known whether the change was made.
+    pub(super) async fn change<M: Clone, A>(
+        &self,
+        message: M,
+        seen_in: &str,
+        call: impl AsyncFn(&mut Client, Request<M>) -> Result<Response<A>, Status>,
+    ) -> Result<A, Failure> {
+        // Whoever ends the command while nobody has answered does not know either.
+        self.context.goes_on(format!("what was asked for may be done all the same: {seen_in}"));
+        let answer = self.changed(message, seen_in, call).await;
+        self.context.has_ended();
+        answer
+    }
+
+    async fn changed<M: Clone, A>(
+        &self,
+        message: M,
+        seen_in: &str,
+        call: impl AsyncFn(&mut Client, Request<M>) -> Result<Response<A>, Status>,
+    ) -> Result<A, Failure> {
+        for (address, client) in &self.clients {
+            match call(&mut client.clone(), self.context.request(message.clone())).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) if was_not_sent(&status) => self.tell_away(address),
+                Err(status) => return Err(of_change(&status, address, seen_in)),
+            }
+        }
+        Err(unreached())
+    }
+
+    fn tell_away(&self, address: &str) {
+        let is_new = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(address.to_owned());
+        if is_new && !self.is_quiet {
+            tell(&format!("warning: the dead-letter service at {address} is away"));
+        }
     }
 
     pub(crate) async fn groups(&self, topic: &str, consumer_group: &str) -> Result<ListDeadLetterGroupsResponse, Failure> {
@@ -123,19 +177,21 @@ impl<'a> Service<'a> {
 
     /// Dead letters, `limit` at most, and whether there are more.
     pub(crate) async fn letters(&self, filter: &DeadLetterFilter, limit: usize) -> Result<(Vec<DeadLetter>, bool), Failure> {
-        let mut found = Vec::new();
-        let mut asked = ListDeadLettersRequest { page_size: PAGE_SIZE, page_token: String::new(), filter: Some(filter.clone()) };
-        loop {
-            let page = self.ask(asked.clone(), async |client, request| client.list_dead_letters(request).await).await?;
-            found.extend(page.dead_letters);
-            let is_last = page.next_page_token.is_empty();
-            if is_last || found.len() > limit {
-                let has_more = found.len() > limit;
-                found.truncate(limit);
-                return Ok((found, has_more));
-            }
-            asked.page_token = page.next_page_token;
-        }
+        let pages = async |page_size, page_token| {
+            let asked = ListDeadLettersRequest { page_size, page_token, filter: Some(filter.clone()) };
+            let page = self.ask(asked, async |client, request| client.list_dead_letters(request).await).await?;
+            Ok((page.dead_letters, page.next_page_token))
+        };
+        up_to(limit, pages).await
+    }
+
+    /// Dead letters by their names, in this order.
+    ///
+    /// # Errors
+    /// [`Exit::NotFound`] with the nearest names where one is none.
+    pub(super) async fn letters_named(&self, names: &[String]) -> Result<Vec<DeadLetter>, Failure> {
+        let found = futures_util::stream::iter(names.iter().map(|name| self.letter(name))).buffered(LOOKUPS_AT_ONCE);
+        found.map_ok(|found| found.dead_letter.unwrap_or_default()).try_collect().await
     }
 
     /// A dead letter with all that is known of it.
@@ -167,57 +223,41 @@ impl<'a> Service<'a> {
             Err(failure) if failure.exit == Exit::NotFound || failure.exit == Exit::Usage => failure,
             found => return Ok(found?.job.unwrap_or_default()),
         };
-        let known = self.jobs(JobState::Unspecified, KNOWN_MAX).await?;
+        let (known, _) = self.jobs(JobState::Unspecified, KNOWN_MAX).await?;
         if known.iter().any(|known| short(&known.name) == short(name)) {
             return Err(failure);
         }
         Err(Failure::unknown("job", short(name), known.iter().map(|known| short(&known.name))))
     }
 
-    pub(super) async fn jobs(&self, state: JobState, limit: usize) -> Result<Vec<DeadLetterJob>, Failure> {
-        let mut jobs = Vec::new();
-        let mut asked = ListJobsRequest { page_size: PAGE_SIZE, page_token: String::new(), state: state.into() };
-        while jobs.len() < limit {
-            let page = self.ask(asked.clone(), async |client, request| client.list_jobs(request).await).await?;
-            jobs.extend(page.jobs);
-            if page.next_page_token.is_empty() {
-                break;
-            }
-            asked.page_token = page.next_page_token;
-        }
-        jobs.truncate(limit);
-        Ok(jobs)
+    /// Jobs, newest first, `limit` at most, and whether there are more.
+    pub(super) async fn jobs(&self, state: JobState, limit: usize) -> Result<(Vec<DeadLetterJob>, bool), Failure> {
+        let pages = async |page_size, page_token| {
+            let asked = ListJobsRequest { page_size, page_token, state: state.into() };
+            let page = self.ask(asked, async |client, request| client.list_jobs(request).await).await?;
+            Ok((page.jobs, page.next_page_token))
+        };
+        up_to(limit, pages).await
     }
 
-    pub(super) async fn members(&self, parent: &str, state: MemberState, limit: usize) -> Result<Vec<JobMember>, Failure> {
-        let mut members = Vec::new();
-        let mut asked =
-            ListJobMembersRequest { parent: parent.to_owned(), page_size: PAGE_SIZE, page_token: String::new(), state: state.into() };
-        while members.len() < limit {
-            let page = self.ask(asked.clone(), async |client, request| client.list_job_members(request).await).await?;
-            members.extend(page.members);
-            if page.next_page_token.is_empty() {
-                break;
-            }
-            asked.page_token = page.next_page_token;
-        }
-        members.truncate(limit);
-        Ok(members)
+    /// Members of a job, `limit` at most, and whether there are more.
+    pub(super) async fn members(&self, parent: &str, state: MemberState, limit: usize) -> Result<(Vec<JobMember>, bool), Failure> {
+        let pages = async |page_size, page_token| {
+            let asked = ListJobMembersRequest { parent: parent.to_owned(), page_size, page_token, state: state.into() };
+            let page = self.ask(asked, async |client, request| client.list_job_members(request).await).await?;
+            Ok((page.members, page.next_page_token))
+        };
+        up_to(limit, pages).await
     }
 
-    pub(super) async fn audit(&self, limit: usize) -> Result<Vec<DeadLetterAuditEntry>, Failure> {
-        let mut entries = Vec::new();
-        let mut asked = ListDeadLetterAuditEntriesRequest { page_size: PAGE_SIZE, page_token: String::new() };
-        while entries.len() < limit {
-            let page = self.ask(asked.clone(), async |client, request| client.list_dead_letter_audit_entries(request).await).await?;
-            entries.extend(page.audit_entries);
-            if page.next_page_token.is_empty() {
-                break;
-            }
-            asked.page_token = page.next_page_token;
-        }
-        entries.truncate(limit);
-        Ok(entries)
+    /// Audit entries, newest first, `limit` at most, and whether there are more.
+    pub(super) async fn audit(&self, limit: usize) -> Result<(Vec<DeadLetterAuditEntry>, bool), Failure> {
+        let pages = async |page_size, page_token| {
+            let asked = ListDeadLetterAuditEntriesRequest { page_size, page_token };
+            let page = self.ask(asked, async |client, request| client.list_dead_letter_audit_entries(request).await).await?;
+            Ok((page.audit_entries, page.next_page_token))
+        };
+        up_to(limit, pages).await
     }
 
     /// The group with this id.
@@ -231,9 +271,95 @@ impl<'a> Service<'a> {
     }
 }
 
+/// What a list has on its pages, `limit` things at most, and whether it has more. `ask` takes how many a page has, and where it begins.
+async fn up_to<T>(limit: usize, ask: impl AsyncFn(i32, String) -> Result<(Vec<T>, String), Failure>) -> Result<(Vec<T>, bool), Failure> {
+    // No more than are wanted; the same for every page, because a token is of pages of one size.
+    let page_size = i32::try_from(limit.max(1)).unwrap_or(PAGE_SIZE).min(PAGE_SIZE);
+    let (mut found, mut token) = (Vec::new(), String::new());
+    loop {
+        let (page, next) = ask(page_size, token).await?;
+        found.extend(page);
+        let has_more = !next.is_empty() || found.len() > limit;
+        if next.is_empty() || found.len() >= limit {
+            found.truncate(limit);
+            return Ok((found, has_more));
+        }
+        token = next;
+    }
+}
+
+fn unreached() -> Failure {
+    Failure::new(Exit::Unavailable, "no dead-letter service is reached").hint("`idempo doctor` looks at everything")
+}
+
+/// Whether a call can't have been heard: no connection came about.
+fn was_not_sent(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// A change that was refused; or one of which nobody has said whether it was made.
+fn of_change(status: &Status, address: &str, seen_in: &str) -> Failure {
+    // What has a source was made of an error on this side: nobody has answered.
+    let is_broken = status.source().is_some() || is_away(status);
+    let is_late = matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded);
+    if !is_broken && !is_late {
+        return status.clone().into();
+    }
+    let exit = if is_late { Exit::TimedOut } else { Exit::Unavailable };
+    let why = if is_late { "has not answered in time" } else { "was lost before it answered" };
+    Failure::new(exit, format!("the outcome is not known: the dead-letter service at {address} {why}")).hint(seen_in)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_list_is_read_as_far_as_is_wanted_and_says_whether_there_is_more() {
+        let of = |size: usize| {
+            async move |page_size: i32, token: String| {
+                let from = token.parse::<usize>().unwrap_or(0);
+                let to = (from + usize::try_from(page_size).unwrap_or(0)).min(size);
+                Ok(((from..to).collect::<Vec<_>>(), if to < size { to.to_string() } else { String::new() }))
+            }
+        };
+        for (limit, size, count, more) in [
+            (3, 2, 2, false),
+            (3, 3, 3, false),
+            (3, 4, 3, true),
+            (0, 1, 0, true),
+            (0, 0, 0, false),
+            (2_500, 2_400, 2_400, false),
+            (1_500, 2_400, 1_500, true),
+        ] {
+            let (found, has_more) = up_to(limit, of(size)).await.expect("a list");
+            assert_eq!((found.len(), has_more), (count, more), "{limit} of {size}");
+        }
+    }
+
+    #[test]
+    fn only_a_change_that_nobody_can_have_heard_is_told_to_another_process() {
+        let refused = Status::from_error(Box::new(ConnectError("connection refused".into())));
+        assert!(was_not_sent(&refused));
+        for (status, exit) in [
+            (Status::from_error(Box::new(tonic::TimeoutExpired(()))), Exit::TimedOut),
+            (Status::deadline_exceeded("late"), Exit::TimedOut),
+            (Status::unavailable("a proxy says so"), Exit::Unavailable),
+            (Status::from_error("broken pipe".into()), Exit::Unavailable),
+        ] {
+            assert!(!was_not_sent(&status), "{status:?}");
+            let failure = of_change(&status, "here", SEEN_IN_JOBS);
+            assert_eq!((failure.exit, failure.hint.as_deref()), (exit, Some(SEEN_IN_JOBS)), "{status:?}");
+        }
+        assert_eq!(of_change(&Status::permission_denied("no"), "here", SEEN_IN_JOBS).exit, Exit::Denied);
+    }
 
     #[test]
     fn names_are_taken_with_and_without_their_collection() {

@@ -4,7 +4,7 @@ use idempo_proto::ops::v1::{
     DeadLetter, DeadLetterAuditEntry, DeadLetterGroup, DeadLetterJob, DeadLetterState, GetDeadLetterResponse, JobAction, JobCounts,
     JobMember, JobPart, JobState, MemberState, RehearseJobResponse, RehearsedMember, RowDifference,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::service::short;
 use crate::failure::{Failure, one_line};
@@ -250,15 +250,6 @@ pub(super) fn audit(entries: &[DeadLetterAuditEntry], printer: &mut Printer<'_>)
         ],
     };
     printer.list(&AUDIT_COLUMNS, &entries.iter().map(row).collect::<Vec<_>>())
-}
-
-/// What was discarded, or is being.
-pub(super) fn discarded(job: &DeadLetterJob, found: &[JobMember], printer: &mut Printer<'_>) -> Result<(), Failure> {
-    if printer.style.form == Form::Text {
-        return members(found, printer);
-    }
-    let of = found.iter().map(|member| json_of("idempo.ops.v1.JobMember", member));
-    printer.one(&json!({ "job": json_of("idempo.ops.v1.DeadLetterJob", job), "members": of.collect::<Value>() }), &[])
 }
 
 /// Members with which nothing more is to be done.
