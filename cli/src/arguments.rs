@@ -32,6 +32,9 @@ pub struct Global {
     /// Whether text is coloured; NO_COLOR and TERM=dumb are heeded.
     #[arg(long, global = true, value_enum, env = "IDEMPO_CLI_COLOR", value_name = "WHEN")]
     pub color: Option<Color>,
+    /// No colour, whatever else is said; as --color never.
+    #[arg(long, global = true)]
+    pub no_color: bool,
     /// How times are shown in text. JSON has ISO 8601 in UTC always.
     #[arg(long, global = true, value_enum, env = "IDEMPO_CLI_TIME_FORMAT", value_name = "FORMAT")]
     pub time_format: Option<TimeFormat>,
@@ -47,6 +50,9 @@ pub struct Global {
     /// Answers every question with yes. Without a terminal nothing is asked, and what would ask fails.
     #[arg(short, long, global = true)]
     pub yes: bool,
+    /// Never asks: what would ask fails, as it does without a terminal.
+    #[arg(long, global = true)]
+    pub no_input: bool,
     /// Only says what would be done.
     #[arg(long, global = true)]
     pub dry_run: bool,
@@ -143,6 +149,20 @@ mod tests {
                 assert!(argument.get_help().is_some(), "{} of {}", argument.get_id(), node.get_name());
             }
             nodes.extend(node.get_subcommands().filter(|node| node.get_name() != "help"));
+        }
+    }
+
+    #[test]
+    fn every_command_on_projections_has_an_example_that_is_a_command() {
+        let tree = part(&["projection".to_owned()]).expect("a part");
+        for command in tree.get_subcommands().filter(|command| command.get_name() != "help") {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  idempo ")).collect();
+            assert!(!examples.is_empty(), "{} has no example: {help:?}", command.get_name());
+            for example in examples {
+                let words = std::iter::once("idempo").chain(example.split_whitespace());
+                assert!(Arguments::try_parse_from(words).is_ok(), "{example}");
+            }
         }
     }
 

@@ -1,28 +1,29 @@
 //! What every command has at hand: the profile, who asks and why, and what was said about asking back.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
 
 use idempo_clock::{Clock as _, SystemClock};
 use idempo_rpc::CALLER_METADATA;
 use idempo_rpc::operators::Token;
-use jiff::{SignedDuration, Timestamp};
-use tonic::Request;
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
 
 use crate::arguments::Global;
+use crate::course::Course;
 use crate::exit::Exit;
-use crate::failure::Failure;
-use crate::print::{Style, tell};
+use crate::failure::{Failure, is_unreached};
+use crate::print::{Color, Style, tell};
+use crate::question;
 use crate::settings::{Profile, Settings};
 
 /// The longest name of a caller, in characters.
 const CALLER_CHARS_MAX: usize = 64;
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long one call may take where the command has no shorter limit.
+/// How long one call may take where nothing was said about the command.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much later a call ends by itself than the command that makes it.
 const CALL_TIMEOUT_LATER: Duration = Duration::from_secs(1);
@@ -45,8 +46,8 @@ pub struct Context {
     /// Whether nothing is to be changed.
     pub dry_run: bool,
     reason: Option<String>,
-    /// What stops the thing that the command waits for, while it waits.
-    goes_on: Mutex<Option<String>>,
+    no_input: bool,
+    pub(crate) course: Course,
 }
 
 impl Context {
@@ -61,8 +62,8 @@ impl Context {
         let timeout = global.timeout.as_deref().or(profile.timeout.as_deref()).map(parse_timeout).transpose()?;
         let caller = caller_of(global.caller.as_deref().or(profile.caller.as_deref()))?;
         let token = profile.token(global.token_file.as_deref())?;
-        let (yes, dry_run, reason) = (global.yes, global.dry_run, global.reason.clone());
-        Ok(Self { settings, style, timeout, caller, token, yes, dry_run, reason, goes_on: Mutex::new(None) })
+        let (yes, dry_run, no_input, reason) = (global.yes, global.dry_run, global.no_input, global.reason.clone());
+        Ok(Self { settings, style, timeout, caller, token, yes, dry_run, reason, no_input, course: Course::default() })
     }
 
     /// How things are printed.
@@ -70,7 +71,7 @@ impl Context {
     pub fn style(global: &Global, profile: &Profile) -> Style {
         Style {
             form: global.output.or(profile.output).unwrap_or_default(),
-            colored: Style::is_colored(global.color.or(profile.color).unwrap_or_default()),
+            colored: Style::is_colored(if global.no_color { Color::Never } else { global.color.or(profile.color).unwrap_or_default() }),
             time: global.time_format.or(profile.time_format).unwrap_or_default(),
             now: SystemClock.now(),
         }
@@ -99,43 +100,65 @@ impl Context {
     /// Notes that the command waits from now on for something that goes on without it; `stops` says what would stop it, as in
     /// "`idempo dlq cancel 7` stops it". Whoever ends the command early is told so.
     pub fn goes_on(&self, stops: impl Into<String>) {
-        *self.goes_on.lock().unwrap_or_else(PoisonError::into_inner) = Some(stops.into());
+        self.course.goes_on(Some(stops.into()));
     }
 
     /// Notes that what the command waited for has come to an end.
     pub fn has_ended(&self) {
-        *self.goes_on.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.course.goes_on(None);
     }
 
-    /// What people are to be told of the thing that goes on though the command has ended in this way.
-    #[must_use]
-    pub fn left_behind(&self, exit: Exit) -> Option<String> {
-        let is_early = matches!(exit, Exit::TimedOut | Exit::Interrupted | Exit::Unavailable);
-        let stops = self.goes_on.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        stops.filter(|_| is_early).map(|stops| format!("it goes on: {stops}"))
+    /// Asks for a change, of one process and once: a change that is not answered may have been made. `look_at` says where that is seen, as in
+    /// "`idempo dlq jobs`". `None` where the process was never reached, so that the next one may be asked.
+    ///
+    /// # Errors
+    /// What the process answered; [`Exit::TimedOut`] where it has not, and the outcome is not known.
+    pub async fn change<A>(&self, look_at: &str, call: impl Future<Output = Result<Response<A>, Status>>) -> Result<Option<A>, Failure> {
+        self.course.changing(Some(look_at));
+        let answer = call.await;
+        self.course.changing(None);
+        match answer {
+            Ok(response) => Ok(Some(response.into_inner())),
+            Err(status) if is_unreached(&status) => Ok(None),
+            Err(status) => Err(Failure::of_change(&status, look_at)),
+        }
     }
 
     /// Asks whether `what` is to be done. `false` where it is not: then nothing more is to be said.
     ///
     /// # Errors
-    /// [`Exit::Usage`] where there is no terminal to ask at.
+    /// [`Exit::Usage`] where there is no terminal to ask at; [`Exit::Failed`] where the answer is no; [`Exit::Interrupted`] by Ctrl-C.
     pub fn confirm(&self, what: &str) -> Result<bool, Failure> {
+        self.asked(None, what)
+    }
+
+    /// As [`Context::confirm`], of a change to `target`, which is named by itself in the JSON of a dry run.
+    ///
+    /// # Errors
+    /// As [`Context::confirm`].
+    pub fn confirm_on(&self, target: &str, what: &str) -> Result<bool, Failure> {
+        self.asked(Some(target), what)
+    }
+
+    fn asked(&self, target: Option<&str>, what: &str) -> Result<bool, Failure> {
         if self.dry_run {
             tell(&format!("dry run: would {what}"));
+            self.course.would(target, what);
             return Ok(false);
         }
         if self.yes {
             return Ok(true);
         }
+        if self.no_input {
+            return Err(Failure::usage(format!("this would {what}, and --no-input forbids to ask: --yes says yes")));
+        }
         if !std::io::stdin().is_terminal() {
             return Err(Failure::usage(format!("this would {what}, and there is no terminal to ask at: --yes says yes")));
         }
-        let mut asked = std::io::stderr();
-        write!(asked, "This will {what}. Go on? [y/N] ")?;
-        asked.flush()?;
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer)?;
-        if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        let began = Instant::now();
+        let answer = question::ask(&format!("This will {what}. Go on? [y/N] "));
+        self.course.asked(began.elapsed());
+        if question::is_yes(&answer?) {
             return Ok(true);
         }
         Err(Failure::new(Exit::Failed, "not confirmed: nothing was done"))
@@ -156,8 +179,7 @@ impl Context {
     #[must_use]
     pub fn request_of_nobody<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        // The command's own limit ends it first, and says so; the server learns when nobody waits any more.
-        request.set_timeout(self.timeout.map_or(CALL_TIMEOUT, |limit| limit.saturating_add(CALL_TIMEOUT_LATER).min(CALL_TIMEOUT)));
+        request.set_timeout(call_limit(self.timeout));
         request
     }
 }
@@ -172,15 +194,21 @@ pub fn channel(address: &str) -> Result<Channel, Failure> {
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy())
 }
 
-/// A length of time such as `500ms`, `30s`, `5m`.
+/// How long one call may take. The command's own limit ends it first, and says so; the server learns when nobody waits any more.
+fn call_limit(of_command: Option<Duration>) -> Duration {
+    of_command.map_or(CALL_TIMEOUT, |limit| limit.saturating_add(CALL_TIMEOUT_LATER))
+}
+
+/// A length of time such as `500ms`, `30s`, `5m`, `9d 4h` or `2w`. A day has 24 hours.
 ///
 /// # Errors
 /// [`Exit::Usage`] where it is none, or none that lies ahead.
 pub fn parse_timeout(text: &str) -> Result<Duration, Failure> {
-    let parsed = text.parse::<SignedDuration>().ok().and_then(|length| Duration::try_from(length).ok());
+    let days = || text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    let parsed = text.parse::<SignedDuration>().or_else(|_| days()).ok().and_then(|length| Duration::try_from(length).ok());
     parsed
         .filter(|length| !length.is_zero())
-        .ok_or_else(|| Failure::usage(format!("`{text}` is no length of time, such as 500ms, 30s or 5m")))
+        .ok_or_else(|| Failure::usage(format!("`{text}` is no length of time, such as 500ms, 30s, 5m or 7d")))
 }
 
 fn caller_of(given: Option<&str>) -> Result<MetadataValue<Ascii>, Failure> {
@@ -206,8 +234,19 @@ mod tests {
     fn lengths_of_time_are_read_with_their_unit() {
         assert_eq!(parse_timeout("500ms").ok(), Some(Duration::from_millis(500)));
         assert_eq!(parse_timeout("5m").ok(), Some(Duration::from_secs(300)));
-        for text in ["", "5", "-3s", "0s", "soon"] {
+        assert_eq!(parse_timeout("7d").ok(), Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(parse_timeout("9d 4h").ok(), Some(Duration::from_secs(9 * 86_400 + 4 * 3_600)));
+        assert_eq!(parse_timeout("2w").ok(), Some(Duration::from_secs(14 * 86_400)));
+        for text in ["", "5", "-3s", "0s", "soon", "-1d", "1mo"] {
             assert_eq!(parse_timeout(text).map_err(|failure| failure.exit), Err(Exit::Usage), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_call_ends_by_itself_only_after_the_command_that_makes_it() {
+        assert_eq!(call_limit(None), CALL_TIMEOUT);
+        for limit in [Duration::from_millis(200), Duration::from_secs(60)] {
+            assert!(call_limit(Some(limit)) > limit, "{limit:?}");
         }
     }
 

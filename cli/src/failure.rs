@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use idempo_errors::{Class, Classified};
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status};
 use tonic_types::StatusExt as _;
 
 use crate::exit::Exit;
@@ -85,6 +85,25 @@ impl Failure {
         Self { hint, ..Self::new(exit_of(status.code()), message) }
     }
 
+    /// What came of a change that was asked for. Where it was not answered, whether it was made is seen at `look_at` alone.
+    #[must_use]
+    pub fn of_change(status: &Status, look_at: &str) -> Self {
+        if is_answer(status) {
+            return Self::of_status(status);
+        }
+        let why = match status.message() {
+            "" => "no answer came",
+            message => message,
+        };
+        Self::new(Exit::TimedOut, format!("the outcome is not known: look at {look_at} ({why})"))
+    }
+
+    /// What a server would refuse, for this reason: for who knows beforehand.
+    #[must_use]
+    pub fn refused(reason: &str, message: &str) -> Self {
+        Self { hint: hint_of(reason).map(str::to_owned), ..Self::new(Exit::Conflict, format!("{message} ({reason})")) }
+    }
+
     /// A failure of one of the platform's crates.
     pub fn of<E: Classified + Error>(what: &str, error: &E) -> Self {
         let exit = match error.class() {
@@ -151,6 +170,31 @@ pub const fn exit_of(code: Code) -> Exit {
         // Cancelled is what our own side makes of a call that is not answered in time.
         Code::DeadlineExceeded | Code::Cancelled => Exit::TimedOut,
         Code::Unknown | Code::Internal | Code::Unimplemented | Code::DataLoss => Exit::Failed,
+    }
+}
+
+/// Whether the process was never reached: no connection came about, so it has heard nothing, and another one may be asked instead even for a change.
+#[must_use]
+pub fn is_unreached(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// Whether a status says what has become of the call. One that was not answered in time, or broke off, may have had its effect.
+fn is_answer(status: &Status) -> bool {
+    match status.code() {
+        Code::Cancelled | Code::DeadlineExceeded => false,
+        // The platform's own answers have details.
+        Code::Unavailable => !status.details().is_empty() || is_unreached(status),
+        // What our own side makes of a connection that breaks off.
+        Code::Unknown | Code::Internal => status.source().is_none(),
+        _ => true,
     }
 }
 
@@ -222,6 +266,31 @@ mod tests {
         let failure = Failure::of_status(&Status::with_error_details(Code::InvalidArgument, "fields are wrong", details));
         assert_eq!(failure.exit, Exit::Usage);
         assert_eq!(failure.message, "fields are wrong: `reason` must be 1 to 128 characters (INVALID_FIELD)");
+    }
+
+    #[test]
+    fn a_change_that_was_not_answered_has_no_known_outcome() {
+        for code in [Code::Cancelled, Code::DeadlineExceeded, Code::Unavailable] {
+            let failure = Failure::of_change(&Status::new(code, "Timeout expired"), "`idempo dlq jobs`");
+            assert_eq!(
+                (failure.exit, failure.message.as_str()),
+                (Exit::TimedOut, "the outcome is not known: look at `idempo dlq jobs` (Timeout expired)"),
+                "{code:?}"
+            );
+        }
+        let broken = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe)));
+        assert_eq!(Failure::of_change(&broken, "it").exit, Exit::TimedOut, "{broken:?}");
+    }
+
+    #[test]
+    fn a_change_that_was_answered_has_the_outcome_of_the_answer() {
+        let away = ErrorDetails::with_retry_info(Some(Duration::from_millis(200)));
+        let status = Status::with_error_details(Code::Unavailable, "the database is away", away);
+        assert_eq!(Failure::of_change(&status, "it"), Failure::of_status(&status));
+        for code in [Code::FailedPrecondition, Code::NotFound, Code::PermissionDenied, Code::Internal] {
+            let status = Status::new(code, "no");
+            assert_eq!(Failure::of_change(&status, "it"), Failure::of_status(&status), "{code:?}");
+        }
     }
 
     #[test]

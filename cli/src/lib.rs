@@ -12,26 +12,30 @@
 pub mod arguments;
 pub mod commands;
 pub mod context;
+mod course;
 mod exit;
 mod failure;
 pub mod print;
+mod question;
 pub mod relays;
 pub mod settings;
 pub mod stores;
 pub mod topics;
 
 pub use exit::{EXIT_CODES, Exit};
-pub use failure::{Failure, exit_of};
+pub use failure::{Failure, exit_of, is_unreached};
 
 use std::io::{BufWriter, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+use tokio::time::Instant;
 
 use arguments::{Arguments, Command, ConfigCommand};
 use context::Context;
-use print::{Printer, tell};
+use course::Course;
+use print::{Form, Printer, tell};
 use settings::Profile;
 
 /// How long a command may take where nothing was said about it, and it is none that takes as long as it takes.
@@ -40,14 +44,15 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let parsed = Arguments::command().try_get_matches().and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, words(&matches))));
+    let (arguments, action) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
-    start(arguments)
+    start(arguments, &action)
         .unwrap_or_else(|failure| {
             if failure.exit != Exit::Done {
                 tell(&format!("error: {}", failure.message));
@@ -60,7 +65,18 @@ pub fn main() -> ExitCode {
         .into()
 }
 
-fn start(arguments: Arguments) -> Result<Exit, Failure> {
+/// The words of the command, as in `projection switch`.
+fn words(matches: &ArgMatches) -> String {
+    let mut words = Vec::new();
+    let mut matches = matches;
+    while let Some((word, of_it)) = matches.subcommand() {
+        words.push(word);
+        matches = of_it;
+    }
+    words.join(" ")
+}
+
+fn start(arguments: Arguments, action: &str) -> Result<Exit, Failure> {
     let mut stdout = BufWriter::new(std::io::stdout().lock());
     let Arguments { global, command } = arguments;
     let command = match command {
@@ -91,8 +107,11 @@ fn start(arguments: Arguments) -> Result<Exit, Failure> {
     let ended = runtime.block_on(async {
         let mut printer = Printer::new(context.style, &mut stdout);
         let exit = limited(command, &context, &mut printer).await;
+        if exit.is_ok() {
+            show_dry_run(&context, action, &mut printer)?;
+        }
         printer.flush()?;
-        if let Some(line) = exit.as_ref().err().and_then(|failure| context.left_behind(failure.exit)) {
+        if let Some(line) = exit.as_ref().err().and_then(|failure| context.course.left_behind(failure.exit)) {
             tell(&line);
         }
         exit
@@ -102,23 +121,41 @@ fn start(arguments: Arguments) -> Result<Exit, Failure> {
     ended
 }
 
+/// Where a dry run has printed no data of its own, what it has left undone is its data. In text people have been told already.
+fn show_dry_run(context: &Context, action: &str, printer: &mut Printer<'_>) -> Result<(), Failure> {
+    let documents = context.course.dry_runs(action);
+    if printer.style.form == Form::Text || printer.has_printed() {
+        return Ok(());
+    }
+    documents.iter().try_for_each(|document| printer.one(document, &[]))
+}
+
 /// Runs the command until it ends, takes too long, or is interrupted.
 async fn limited(command: Command, context: &Context, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
     let limit = context.timeout.or_else(|| (!takes_its_time(&command)).then_some(TIMEOUT_DEFAULT));
-    let out_of_time = async {
-        match limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
+        // What has ended has ended, whatever came with it.
+        biased;
         ended = run(command, context, printer) => ended,
-        () = out_of_time => {
+        () = out_of_time(limit, &context.course) => {
             let limit = limit.unwrap_or_default();
             Err(Failure::new(Exit::TimedOut, format!("not done after {} ms", limit.as_millis())).hint("--timeout gives it more time"))
         }
         _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted")),
     }
+}
+
+/// Waits until the command's time is over. It stands still while a question does.
+async fn out_of_time(limit: Option<Duration>, course: &Course) {
+    let began = Instant::now();
+    let due = || limit.and_then(|limit| limit.checked_add(course.time_asked())).and_then(|length| began.checked_add(length));
+    while let Some(at) = due() {
+        tokio::time::sleep_until(at).await;
+        if due().is_none_or(|due| due <= Instant::now()) {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Whether a command is one that goes on for as long as there is something to do.
@@ -149,5 +186,30 @@ async fn run(command: Command, context: &Context, printer: &mut Printer<'_>) -> 
         Command::Audit(command) => commands::audit::run(&command, context, printer).await,
         Command::Config(ConfigCommand::Show) => commands::config::show(context, printer),
         Command::Operator(_) | Command::Completions { .. } | Command::Man { .. } => Ok(Exit::Done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_s_time_stands_still_while_a_question_does() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            let (limit, asked) = (Duration::from_millis(20), Duration::from_millis(200));
+            let course = Course::default();
+            let began = Instant::now();
+            let over = out_of_time(Some(limit), &course);
+            course.asked(asked);
+            over.await;
+            assert!(began.elapsed() >= limit + asked, "{:?}", began.elapsed());
+        });
+    }
+
+    #[test]
+    fn a_command_is_known_by_its_words() {
+        let matches = Arguments::command().try_get_matches_from(["idempo", "-y", "projection", "switch", "inventory", "--force"]);
+        assert_eq!(words(&matches.expect("a command")), "projection switch");
     }
 }

@@ -170,12 +170,19 @@ pub struct Printer<'a> {
     /// How.
     pub style: Style,
     to: &'a mut dyn Write,
+    has_printed: bool,
 }
 
 impl<'a> Printer<'a> {
     /// A printer to `to`.
     pub fn new(style: Style, to: &'a mut dyn Write) -> Self {
-        Self { style, to }
+        Self { style, to, has_printed: false }
+    }
+
+    /// Whether anything was printed.
+    #[must_use]
+    pub const fn has_printed(&self) -> bool {
+        self.has_printed
     }
 
     /// Prints several things. As text, a table with the columns in this order, whatever is in them.
@@ -223,6 +230,7 @@ impl<'a> Printer<'a> {
     /// # Errors
     /// Where stdout can't be written.
     pub fn line(&mut self, line: &str) -> Result<(), Failure> {
+        self.has_printed = true;
         Ok(writeln!(self.to, "{line}")?)
     }
 
@@ -253,10 +261,7 @@ impl<'a> Printer<'a> {
             let padding = if at == 0 { (0, 1) } else { (1, 1) };
             column.set_padding(padding).set_cell_alignment(CellAlignment::Left);
         }
-        for line in table.lines() {
-            writeln!(self.to, "{}", line.trim_end())?;
-        }
-        Ok(())
+        table.lines().try_for_each(|line| self.line(line.trim_end()))
     }
 }
 

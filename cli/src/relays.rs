@@ -1,7 +1,5 @@
 //! Any relay answers for every outbox: the first one that is reached is asked.
 
-use std::future::Future;
-
 use idempo_proto::ops::v1::relay_service_client::RelayServiceClient;
 use idempo_proto::ops::v1::{GetRelayStatusRequest, GetRelayStatusResponse, Outbox};
 use tonic::transport::Channel;
@@ -59,7 +57,7 @@ impl<'a> Relays<'a> {
         Ok(Self { context, clients: clients.collect::<Result<_, Failure>>()? })
     }
 
-    /// Asks the first relay that is reached. All that relays are asked is idempotent, so one that may have heard it is no hindrance to ask another.
+    /// Asks the first relay that answers. Nothing is changed by it, so one that may have heard it is no hindrance to ask another.
     ///
     /// # Errors
     /// What the relay answered; [`Exit::Unavailable`] where none is reached.
@@ -67,19 +65,36 @@ impl<'a> Relays<'a> {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let mut last = None;
         for (address, client) in &self.clients {
             match call(client.clone()).await {
                 Ok(response) => return Ok(response.into_inner()),
-                Err(status) if is_away(&status) => {
-                    tell(&format!("warning: the relay at {address} is away"));
-                    last = Some(address);
-                }
+                Err(status) if is_away(&status) => tell(&format!("warning: the relay at {address} is away")),
                 Err(status) => return Err(status.into()),
             }
         }
-        let at = last.map_or_else(String::new, |_| self.clients.iter().map(|(address, _)| address.as_str()).collect::<Vec<_>>().join(", "));
-        Err(Failure::new(Exit::Unavailable, format!("no relay is reached at {at}")).hint("`idempo doctor` looks at everything"))
+        Err(self.none_reached())
+    }
+
+    /// Asks the first relay that is reached for a change, and no second one that a first may have heard of. `look_at` as in [`Context::change`].
+    ///
+    /// # Errors
+    /// As [`Context::change`]; [`Exit::Unavailable`] where none is reached.
+    pub async fn change<T, F>(&self, look_at: &str, call: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        for (address, client) in &self.clients {
+            match self.context.change(look_at, call(client.clone())).await? {
+                Some(answer) => return Ok(answer),
+                None => tell(&format!("warning: the relay at {address} is away")),
+            }
+        }
+        Err(self.none_reached())
+    }
+
+    fn none_reached(&self) -> Failure {
+        let at: Vec<&str> = self.clients.iter().map(|(address, _)| address.as_str()).collect();
+        Failure::new(Exit::Unavailable, format!("no relay is reached at {}", at.join(", "))).hint("`idempo doctor` looks at everything")
     }
 
     /// What every relay says.
@@ -161,8 +176,48 @@ pub fn missing(key: &str) -> Failure {
         .hint("`idempo config show` shows what is in force; beside `cargo xtask up`, .idempo/cli.toml has everything")
 }
 
-/// Whether the process itself is not there, or says nothing: an answer of its own would have details.
+/// Whether the process itself is not there, or says nothing: an answer of its own would have details. It may have heard what it was asked, so this
+/// is for what changes nothing; for changes there is [`Context::change`].
 #[must_use]
 pub fn is_away(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Cancelled) && status.details().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use tonic::Request;
+
+    use super::*;
+    use crate::failure::is_unreached;
+
+    /// What comes of a call to `address`.
+    fn called(address: &str, limit: Duration) -> Status {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut request = Request::new(GetRelayStatusRequest::default());
+            request.set_timeout(limit);
+            Client::new(channel(address).expect("an address")).get_relay_status(request).await.expect_err("nobody answers")
+        })
+    }
+
+    #[test]
+    fn where_nobody_listens_nobody_has_heard_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        drop(listener);
+        let status = called(&address, Duration::from_secs(5));
+        assert!(is_away(&status) && is_unreached(&status), "{status:?}");
+    }
+
+    #[test]
+    fn who_listens_and_says_nothing_may_have_heard_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let status = called(&address, Duration::from_millis(300));
+        assert!(is_away(&status) && !is_unreached(&status), "{status:?}");
+        assert_eq!(Failure::of_change(&status, "`idempo relay status`").exit, Exit::TimedOut);
+    }
 }

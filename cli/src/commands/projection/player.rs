@@ -28,8 +28,9 @@ pub(super) async fn rebuild(
     };
     let number = generation.unwrap_or(projection.live_generation);
     // A dry run is not made up here: the projector does it, and takes it back.
-    asked.validate_only = !context.confirm(&format!("make the rows of {} anew in generation {number} of {}", asked.player, asked.name))?;
-    let answer = projector.ask(asked, async |client, request| client.rebuild_player(request).await).await?;
+    let what = format!("make the rows of {} anew in generation {number} of {}", asked.player, asked.name);
+    asked.validate_only = !context.confirm_on(&asked.player, &what)?;
+    let answer = projector.change(&projection.name, asked, async |client, request| client.rebuild_player(request).await).await?;
     show(&answer, printer)
 }
 

@@ -48,13 +48,6 @@ impl<'a> Projectors<'a> {
         Ok(Self { projectors: projectors.collect::<Result<_, Failure>>()? })
     }
 
-    /// What every projector keeps.
-    async fn all(&self) -> Result<Vec<(Projector<'a>, Projection)>, Failure> {
-        let (all, away) = self.look().await?;
-        away.tell();
-        Ok(all)
-    }
-
     /// What every projector keeps, and which of them say nothing.
     pub(crate) async fn look(&self) -> Result<(Vec<(Projector<'a>, Projection)>, Away), Failure> {
         let (mut all, mut away) = (Vec::new(), Away::new("projector"));
@@ -79,18 +72,35 @@ impl<'a> Projectors<'a> {
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Projection>, Failure> {
-        Ok(self.all().await?.into_iter().map(|(_, projection)| projection).collect())
+        let (all, away) = self.look().await?;
+        away.tell();
+        Ok(all.into_iter().map(|(_, projection)| projection).collect())
     }
 
     /// The projection with this name, `inventory` or `projections/inventory`, with its generations and who keeps it.
     pub(crate) async fn find(&self, name: &str) -> Result<(Projector<'a>, Projection), Failure> {
-        let all = self.all().await?;
+        let (all, away) = self.look().await?;
+        away.tell();
         let known: Vec<String> = all.iter().map(|(_, projection)| short(&projection.name).to_owned()).collect();
         let found = all.into_iter().find(|(_, projection)| short(&projection.name) == short(name));
-        let (projector, projection) = found.ok_or_else(|| Failure::unknown("projection", short(name), known.iter().map(String::as_str)))?;
+        let (projector, projection) = found.ok_or_else(|| not_found(short(name), &known, &away))?;
         let projection = projector.projection(&projection.name).await?;
         Ok((projector, projection))
     }
+}
+
+/// Nobody who is reached keeps a projection. Somebody who is not may keep it.
+fn not_found(name: &str, known: &[String], away: &Away) -> Failure {
+    let unknown = Failure::unknown("projection", name, known.iter().map(String::as_str));
+    if away.addresses.is_empty() {
+        return unknown;
+    }
+    let text = format!(
+        "{} at the projectors that are reached: it may be at the one that is away ({})",
+        unknown.message,
+        away.addresses.join(", ")
+    );
+    Failure { hint: unknown.hint, ..Failure::new(Exit::Unavailable, text) }
 }
 
 impl Projector<'_> {
@@ -106,6 +116,19 @@ impl Projector<'_> {
         call: impl AsyncFnOnce(&mut Client, Request<M>) -> Result<Response<A>, Status>,
     ) -> Result<A, Failure> {
         Ok(call(&mut self.client.clone(), self.context.request(message)).await?.into_inner())
+    }
+
+    /// Asks the process for a change, once.
+    pub(super) async fn change<M, A>(
+        &self,
+        projection: &str,
+        message: M,
+        call: impl AsyncFnOnce(&mut Client, Request<M>) -> Result<Response<A>, Status>,
+    ) -> Result<A, Failure> {
+        let look_at = format!("`idempo projection audit {}`", short(projection));
+        let mut client = self.client.clone();
+        let answer = self.context.change(&look_at, call(&mut client, self.context.request(message))).await?;
+        answer.ok_or_else(|| Failure::new(Exit::Unavailable, format!("the projector at {} is away: nothing was done", self.address)))
     }
 
     pub(crate) async fn projection(&self, name: &str) -> Result<Projection, Failure> {
@@ -136,5 +159,21 @@ impl Projector<'_> {
         }
         entries.truncate(limit);
         Ok(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_projection_that_somebody_who_is_away_may_keep_is_not_said_to_be_none() {
+        let known = ["inventory".to_owned()];
+        let mut away = Away::new("projector");
+        assert_eq!(not_found("wallet", &known, &away).exit, Exit::NotFound);
+        away.addresses.push("10.0.0.7:9000".to_owned());
+        let failure = not_found("wallet", &known, &away);
+        assert_eq!(failure.exit, Exit::Unavailable);
+        assert!(failure.message.contains("may be at the one that is away (10.0.0.7:9000)"), "{}", failure.message);
     }
 }

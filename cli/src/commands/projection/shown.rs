@@ -1,5 +1,7 @@
 //! How projections, generations and comparisons are shown.
 
+use std::fmt::Write as _;
+
 use idempo_proto::ops::v1::{
     Difference, Generation, GenerationState, Projection, ProjectionAuditEntry, Rebuild, RebuildPhase, Verification, VerificationAgainst,
     VerificationState,
@@ -95,7 +97,6 @@ fn generation_row(generation: &Generation, style: &Style) -> Row {
 }
 
 fn rebuild_cell(rebuild: &Rebuild) -> Cell {
-    let phase = enum_text(rebuild.phase().as_str_name(), "REBUILD_PHASE_");
     match rebuild.phase() {
         RebuildPhase::Done => {
             let (began, ready) = (time_of(rebuild.start_time.as_ref()), time_of(rebuild.ready_time.as_ref()));
@@ -103,22 +104,50 @@ fn rebuild_cell(rebuild: &Rebuild) -> Cell {
             Cell::toned(format!("done{took}"), Tone::Good)
         }
         RebuildPhase::Failed => Cell::toned(format!("failed: {}", rebuild.failure), Tone::Bad),
-        _ => Cell::toned(format!("{phase}, {} of {} events", rebuild.events_done, rebuild.events_total), Tone::Odd),
+        _ => Cell::toned(progress(rebuild), Tone::Odd),
     }
 }
 
+/// How a rebuild gets on: its phase, how far it is, how fast, and how long it will still take where that is known.
+pub(super) fn progress(rebuild: &Rebuild) -> String {
+    let phase = enum_text(rebuild.phase().as_str_name(), "REBUILD_PHASE_");
+    let mut text = format!("{phase}, {} of {} events", rebuild.events_done, rebuild.events_total);
+    if rebuild.events_per_second > 0.0 {
+        let _ = write!(text, ", {:.0}/s", rebuild.events_per_second);
+    }
+    if rebuild.remaining_ms >= 0 {
+        let _ = write!(text, ", {} left", span(SignedDuration::from_millis(rebuild.remaining_ms)));
+    }
+    text
+}
+
 fn verification_cell(verification: &Verification) -> Cell {
+    let tone = match verification.state() {
+        VerificationState::Equal => Tone::Good,
+        VerificationState::Different | VerificationState::Failed => Tone::Bad,
+        _ => Tone::Odd,
+    };
+    Cell::toned(outcome(verification), tone)
+}
+
+/// What a comparison came to, or where it is.
+pub(super) fn outcome(verification: &Verification) -> String {
     let (state, live) = (verification.state(), verification.compared_with);
     let with = match verification.against() {
         VerificationAgainst::Fold => "the fold".to_owned(),
         _ => live.to_string(),
     };
     match state {
-        VerificationState::Equal => Cell::toned(format!("equal to {with}"), Tone::Good),
-        VerificationState::Different => Cell::toned(format!("differs from {with}"), Tone::Bad),
-        VerificationState::Failed => Cell::toned(format!("failed: {}", verification.failure), Tone::Bad),
-        _ => Cell::toned(enum_text(state.as_str_name(), "VERIFICATION_STATE_"), Tone::Odd),
+        VerificationState::Equal => format!("equal to {with}"),
+        VerificationState::Different => format!("differs from {with}"),
+        VerificationState::Failed => format!("failed: {}", verification.failure),
+        _ => verification_text(state),
     }
+}
+
+/// The state of a comparison as people write it.
+pub(super) fn verification_text(state: VerificationState) -> String {
+    enum_text(state.as_str_name(), "VERIFICATION_STATE_")
 }
 
 fn partition_rows(generation: &Generation) -> Vec<Row> {
@@ -202,5 +231,28 @@ const fn state_tone(state: GenerationState) -> Tone {
 }
 
 fn lag(lag_ms: i64) -> Cell {
-    if lag_ms == 0 { "-".into() } else { span(SignedDuration::from_millis(lag_ms)).into() }
+    match lag_ms {
+        0 => "-".into(),
+        // Nobody has said it.
+        ..0 => "?".into(),
+        _ => span(SignedDuration::from_millis(lag_ms)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rebuild_says_how_fast_it_is_and_how_long_it_will_take_where_that_is_known() {
+        let rebuild = Rebuild { phase: RebuildPhase::Scanning.into(), events_done: 5, events_total: 205, ..Rebuild::default() };
+        let running = Rebuild { events_per_second: 40.0, remaining_ms: 5_000, ..rebuild.clone() };
+        assert_eq!(progress(&running), "scanning, 5 of 205 events, 40/s, 5s left");
+        assert_eq!(progress(&Rebuild { remaining_ms: -1, ..rebuild }), "scanning, 5 of 205 events");
+    }
+
+    #[test]
+    fn a_lag_that_nobody_has_said_is_none_of_zero() {
+        assert_eq!([lag(-1), lag(0), lag(2_000)], ["?".into(), "-".into(), "2s".into()]);
+    }
 }
