@@ -60,7 +60,7 @@ pub struct Settling {
     pub injected: usize,
     /// Dead letters.
     pub letters: usize,
-    /// Those of them that were applied after all.
+    /// Those of them that are applied after all, or gone because they were.
     pub applied: usize,
     /// Jobs that were begun.
     pub jobs: usize,
@@ -75,7 +75,7 @@ impl Settling {
         Self {
             injected: evidence.poison.len(),
             letters: dead.letters.len(),
-            applied: dead.letters.iter().filter(|letter| letter.state != "discarded").count(),
+            applied: dead.letters.iter().filter(|letter| ["replayed", "gone"].contains(&letter.state.as_str())).count(),
             jobs: dead.jobs.iter().filter(|job| job.begun).count(),
             refused_reads: evidence.history.reads.iter().filter(|read| !read.refused.is_empty()).count(),
         }
@@ -152,8 +152,8 @@ impl Account {
         if let Some(Settling { injected, letters, applied, jobs, refused_reads }) = self.settling {
             writeln!(
                 f,
-                "Poison   {injected} records; {letters} dead letters, {applied} of them applied in the end; {} records parked behind them; {jobs} jobs, {} \
-                 disturbed by a kill; {refused_reads} reads refused",
+                "Poison   {injected} records; {letters} dead letters, {applied} of them applied in the end; {} records parked behind them; {jobs} jobs, whose \
+                 service was killed {} times in the middle; {refused_reads} reads refused",
                 grouped(self.seen.count(Trouble::Parked)),
                 self.seen.count(Trouble::Interrupted),
             )?;

@@ -170,7 +170,7 @@ fn open_desk(stage: &Stage) -> Result<Desk> {
     Desk::open(&address, stage.platform.operator_token().clone())
 }
 
-fn addresses(stage: &Stage) -> Result<Addresses> {
+pub(crate) fn addresses(stage: &Stage) -> Result<Addresses> {
     let inventory_query = format!("http://{}", stage.platform.service("inventory-projector")?.grpc());
     Ok(Addresses { wallet: stage.addresses("wallet")?, inventory: stage.addresses("inventory")?, inventory_query })
 }

@@ -117,7 +117,7 @@ pub(crate) struct Stage {
 pub(crate) struct Poisoned {
     /// The records that were put into the topic.
     pub(crate) injected: Vec<Injected>,
-    /// How often a job was under way when a process was killed that it needs.
+    /// How often a job was under way when its service was killed.
     pub(crate) interrupted: u64,
 }
 
@@ -214,10 +214,12 @@ impl Stage {
         tokio::time::timeout(HOLDER_LIMIT, asked).await.ok().and_then(Result::ok).unwrap_or(0)
     }
 
-    /// Notes whether a job is under way, now that a process is dead that it needs, and gives how many of its members are not settled.
-    pub(crate) async fn note_interrupted(&mut self) -> u64 {
+    /// Notes whether a job is under way, now that its service or a process is dead that it may need, and gives how many of its members are not
+    /// settled.
+    pub(crate) async fn note_interrupted(&mut self, process: &str) -> u64 {
         let left = self.unsettled_members().await;
-        self.poison.interrupted += u64::from(left > 0);
+        // What is left may all be for another consumer than one that was killed.
+        self.poison.interrupted += u64::from(left > 0 && process == DEAD_LETTERS);
         left
     }
 

@@ -1,24 +1,31 @@
 //! What came of a run: waits until it is at rest, gathers the evidence, lets the checker judge it, and keeps it all.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use idempo_checker::checks::dead_letters::Rows;
+use idempo_checker::checks::dead_letters::{Rows, owners_that_had_some};
 use idempo_checker::checks::vacuity::{Seen, Trouble};
 use idempo_checker::evidence::{Calm, wait_until_quiet};
+use idempo_checker::facts::DeadLetters;
 use idempo_checker::history::History;
+use idempo_checker::ids;
 use idempo_checker::method::Service;
 use idempo_checker::{Evidence, Rules, Sources, Verdict, check, dump};
+use idempo_ids::PlayerId;
 use idempo_showcase::load::Played;
+use idempo_showcase::read_back;
+use idempo_showcase::wire::Wire;
+use uuid::Uuid;
 
 use crate::account::{Account, Sent, Settling};
 use crate::faults::poison::PoisonFault;
 use crate::faults::{Family, Fault};
 use crate::logs::{Happening, Heard};
-use crate::run::{Plan, Took};
+use crate::run::{Plan, Took, addresses};
 use crate::scrape::Totals;
 use crate::stage::{ECONOMY_TOPIC, Stage};
 use crate::timeline::Timeline;
@@ -83,6 +90,9 @@ pub(crate) async fn judge(
     say("everything is read; checking it");
     let mut report = check(&evidence, &rules);
     report.verdicts.extend([happened(plan, &done), alive(&done.fallen, stage), quiet_logs(&heard)]);
+    if let Some(dead) = &evidence.ops {
+        report.verdicts.push(free_again(&evidence, dead, stage).await?);
+    }
     took.check = reading.elapsed();
     Ok(Account {
         seed: plan.seed,
@@ -152,6 +162,24 @@ fn happened(plan: &Plan, done: &Done) -> Verdict {
         verdict.require(done.swallowed > 0, || "no answer to a service's COMMIT was lost".to_owned());
     }
     verdict
+}
+
+/// Whose key was parked can be read again, up to the last event, when all is settled.
+async fn free_again(evidence: &Evidence, dead: &DeadLetters, stage: &Stage) -> Result<Verdict> {
+    let claim = "when everything is settled, reads that wait for what was parked are answered";
+    let mut verdict = Verdict::new("dlq", claim, "reads");
+    let streams: HashSet<Uuid> = evidence.stores.iter().flat_map(|store| &store.streams).map(|stream| stream.stream_id).collect();
+    let players: Vec<PlayerId> = owners_that_had_some(dead)
+        .into_iter()
+        .filter(|owner| streams.contains(&ids::stream("inventory", *owner)) && streams.contains(&ids::stream("wallet", *owner)))
+        .map(PlayerId::new)
+        .collect();
+    let wire = Wire::connect(&addresses(stage)?).await.context("connecting to the services")?;
+    match read_back::read(&wire, &players, &evidence.stores).await {
+        Ok(shown) => verdict.looked_at(usize::try_from(shown.reads).unwrap_or(usize::MAX)),
+        Err(error) => verdict.require(false, || format!("{error:#}")),
+    }
+    Ok(verdict)
 }
 
 fn alive(fallen: &[String], stage: &Stage) -> Verdict {

@@ -182,6 +182,11 @@ fn poison_that_was_acknowledged_and_is_not_in_the_topic_is_flagged() {
     let mut evidence = poisoned();
     evidence.poison.push(Injected { key: Bytes::from(player(8).to_string()), value: Bytes::new() });
     flagged(&evidence, "was acknowledged and is not in the topic");
+    // Of two that are alike, one.
+    let mut alike = poisoned();
+    let one = alike.poison[0].clone();
+    alike.poison.push(one);
+    flagged(&alike, "was acknowledged and is not in the topic");
 }
 
 #[test]
@@ -222,6 +227,13 @@ fn two_dead_letters_of_one_record_are_flagged() {
     twin.consumer_group = "somebody.else".to_owned();
     ops(&mut evidence).letters.push(twin);
     flagged(&evidence, "has 2 dead letters");
+    // Also where it needs none.
+    let mut needless = poisoned();
+    let record = inject(&mut needless, player(1), forged(player(1), 1));
+    for _ in 0..2 {
+        settle(&mut needless, &record, ("discarded", "discarded"), 0);
+    }
+    flagged(&needless, "has 2 dead letters");
 }
 
 #[test]
@@ -337,5 +349,5 @@ fn a_run_in_which_nothing_was_parked_or_no_job_was_disturbed_is_vacuous() {
     for trouble in [Trouble::Takeover, Trouble::Fenced] {
         evidence.met.add(trouble, 1);
     }
-    flagged_under(&evidence, &with_poison(), &["run"], "no job on dead letters was under way at a kill");
+    flagged_under(&evidence, &with_poison(), &["run"], "no job on dead letters was under way when their service was killed");
 }

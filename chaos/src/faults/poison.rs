@@ -100,7 +100,7 @@ impl PoisonFault {
                     tokio::time::sleep(LOOK_PAUSE).await;
                 }
                 stage.platform.kill(process)?;
-                let left = stage.note_interrupted().await;
+                let left = stage.note_interrupted(process).await;
                 Ok(Begun { note: format!("{records} records, {left} not settled"), undo: Undo::StartProcess(process) })
             }
         }

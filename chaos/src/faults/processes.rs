@@ -80,7 +80,7 @@ impl ProcessFault {
             What::Kill => {
                 stage.platform.kill(name)?;
                 if matches!(self.who, Who::Projector(_) | Who::DeadLetters) {
-                    let left = stage.note_interrupted().await;
+                    let left = stage.note_interrupted(name).await;
                     if left > 0 {
                         note = format!("in a job, {left} not settled");
                     }

@@ -46,9 +46,14 @@ pub fn all(evidence: &Evidence, dead: &DeadLetters, (topics, found): (&[Topic], 
 /// Each record of poison has a dead letter, and nothing else has, but events of the platform whose rows were refused.
 fn each_has_one(injected: &[Injected], (topics, found): (&[Topic], &[Found]), dead: &DeadLetters, rows: Rows) -> Verdict {
     let mut verdict = Verdict::new("dlq", "each record of poison is one dead letter, and nothing else is one", "records of poison");
-    let there: HashSet<(&[u8], &[u8])> = found.iter().map(|found| (&*found.record.key, &*found.record.value)).collect();
+    // Some are alike: each must be there.
+    let mut there: HashMap<(&[u8], &[u8]), usize> = HashMap::new();
+    for found in found {
+        *there.entry((&found.record.key, &found.record.value)).or_default() += 1;
+    }
     for one in injected {
-        verdict.require(there.contains(&(&*one.key, &*one.value)), || {
+        let left = there.get_mut(&(&*one.key, &*one.value)).filter(|left| **left > 0).map(|left| *left -= 1);
+        verdict.require(left.is_some(), || {
             format!("poison under key {} was acknowledged and is not in the topic", text(&one.key))
         });
     }
@@ -58,9 +63,10 @@ fn each_has_one(injected: &[Injected], (topics, found): (&[Topic], &[Found]), de
     }
     let places: HashSet<Place> = found.iter().map(Found::place).collect();
     let logs = Logs::of(topics);
-    for poison in found.iter().filter(|poison| !logs.has_gone_beyond(poison)) {
+    for poison in found {
         let count = letters.get(&poison.place()).copied().unwrap_or(0);
-        verdict.look(count == 1, || format!("poison at {} has {count} dead letters", at(&poison.place())));
+        let is_due = count == 1 || count == 0 && logs.has_gone_beyond(poison);
+        verdict.look(is_due, || format!("poison at {} has {count} dead letters", at(&poison.place())));
     }
     for letter in dead.letters.iter().filter(|letter| !places.contains(&letter.place)) {
         let refused = rows == Rows::SomeRefused && letter.code == REFUSED_ROWS && logs.events.contains(&borrowed(&letter.place));
@@ -240,8 +246,13 @@ fn others_were_answered(history: &History, dead: &DeadLetters, calm: Calm) -> Ve
 /// The streams that can have had records parked: those of the owners whose keys had dead letters.
 #[must_use]
 pub fn streams_that_had_some(dead: &DeadLetters) -> HashSet<Uuid> {
-    let owners = dead.letters.iter().filter_map(|letter| Uuid::try_parse(letter.key.as_deref()?).ok());
-    owners.map(|owner| ids::stream("inventory", owner)).collect()
+    owners_that_had_some(dead).into_iter().map(|owner| ids::stream("inventory", owner)).collect()
+}
+
+/// The owners whose keys had dead letters.
+#[must_use]
+pub fn owners_that_had_some(dead: &DeadLetters) -> HashSet<Uuid> {
+    dead.letters.iter().filter_map(|letter| Uuid::try_parse(letter.key.as_deref()?).ok()).collect()
 }
 
 /// Whether a read was refused because what it waited for was parked, as is due for one of these streams.

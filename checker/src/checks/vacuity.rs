@@ -81,7 +81,7 @@ impl Trouble {
             Self::Takeover => "no relay was taken over",
             Self::Fenced => "no write was fenced off",
             Self::Parked => "no record was parked behind a dead letter",
-            Self::Interrupted => "no job on dead letters was under way at a kill",
+            Self::Interrupted => "no job on dead letters was under way when their service was killed",
             Self::Duplicate => "no duplicate was in Kafka",
         }
     }

@@ -59,7 +59,7 @@ impl Kind {
         }
     }
 
-    /// The value of a record of this kind for this player, the same each time; `None` where it has none. Of [`Kind::Refused`] the services make the
+    /// The value of a record of this kind for this player, the same each time but for the moment in an event's envelope; `None` where it has none. Of [`Kind::Refused`] the services make the
     /// records.
     #[must_use]
     pub fn value(self, player: PlayerId, clock: &SharedClock) -> Option<Bytes> {
