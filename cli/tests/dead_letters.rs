@@ -15,18 +15,18 @@ use crate::world::{Letters, World, key};
 
 /// How long the projector and the dead-letter service may take to heed something.
 const HEED_LIMIT: Duration = Duration::from_secs(30);
-const TOPIC: &str = "economy-events";
+pub(crate) const TOPIC: &str = "economy-events";
 /// The player whose item the read model refuses, and the one under whose key somebody writes what is no event.
 const GREEN: &str = "01890000-0000-7000-8000-00000000000c";
 const WHITE: &str = "01890000-0000-7000-8000-00000000000d";
 
 /// The documents that a command prints, one a line.
-fn lines(world: &World, words: &str) -> Vec<Value> {
+pub(crate) fn lines(world: &World, words: &str) -> Vec<Value> {
     let stdout = world.idempo(&format!("{words} -o jsonl")).map(|ended| ended.stdout).unwrap_or_default();
     stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-fn text(value: &Value, field: &str) -> String {
+pub(crate) fn text(value: &Value, field: &str) -> String {
     value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
@@ -90,7 +90,7 @@ pub(crate) async fn poison(world: &mut World) -> Result<()> {
 }
 
 /// As after the transcripts, in which everything is settled, also where they were not run.
-async fn settled(world: &mut World) -> Result<()> {
+pub(crate) async fn settled(world: &mut World) -> Result<()> {
     if world.letters.is_some() {
         return Ok(());
     }
@@ -125,7 +125,7 @@ pub(crate) async fn what_is_settled_can_not_be_settled_again(world: &mut World) 
         (4, format!("dlq discard {name} --reason x --yes"), "DEAD_LETTER_NOT_OPEN"),
         (4, format!("dlq plan {name} --reason x --yes"), "DEAD_LETTER_NOT_OPEN"),
         (2, format!("dlq discard {name} --yes"), "--reason"),
-        (2, format!("dlq discard {name} --reason x"), "--yes"),
+        (4, format!("dlq discard {name} --reason x"), "is not open"),
         (2, "dlq replay --reason x --yes".to_owned(), "either dead letters are named"),
         (2, format!("dlq plan {name} --code X --reason x --yes"), "either dead letters are named"),
         (2, "dlq list --since tomorrow".to_owned(), "no moment"),

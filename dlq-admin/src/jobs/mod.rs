@@ -20,8 +20,10 @@
 //!   answer here. Both raise the replay count to the same number, so it has changed once.
 //! * **Cancelled**: what was not sent is not; what was sent is asked about until its consumer has said what became of it.
 //!
-//! * **Two dead letters of one key under way at once.** A key has one dead letter at its consumer at any moment; another one that a job has of it is gone
-//!   there, before and after. What is behind the one is drained with it, in order.
+//! * **Two dead letters of one key under way at once.** A key has one dead letter at its consumer at any moment. Another one that a job has of it is
+//!   gone there where it was settled; or it is refused and stays open, as `DEAD_LETTER_BEHIND_ANOTHER` where its record is parked behind the one, or as
+//!   `DEAD_LETTER_COMING` where the consumer has yet to keep it. What is behind the one is drained with it, in order: a refused one whose
+//!   record is applied by that ends here when its consumer is next asked where it stands ([`crate::reconcile`]).
 //!
 //! Ordinals follow topic, partition and offset, so that what is asked for together is drained together.
 

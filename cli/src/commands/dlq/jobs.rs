@@ -96,8 +96,8 @@ const fn verb(action: JobAction) -> &'static str {
 /// What is to be done, as it is asked about.
 fn question(action: JobAction, what: &str) -> String {
     match action {
-        JobAction::Discard => format!("discard {what}: they are never applied, and what is parked behind them is"),
-        _ => format!("replay {what}, and what is parked behind them"),
+        JobAction::Discard => format!("discard {what}, for good; what is parked behind is applied"),
+        _ => format!("replay {what}, and what is parked behind"),
     }
 }
 
