@@ -39,7 +39,11 @@ const EXPLAINS: [&str; 1] = ["cli"];
 const WORDS_MIN: usize = 3;
 
 /// A literal in `SCREAMING_SNAKE_CASE`, and what stands around it: a gRPC code before, the variant it is the code of, a text after.
-static REASON: LazyLock<Regex> = LazyLock::new(|| pattern(r#""([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)""#));
+static REASON: LazyLock<Regex> = LazyLock::new(|| pattern(r#""([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*)""#));
+/// A text that begins with a reason.
+static REASON_IN_TEXT: LazyLock<Regex> = LazyLock::new(|| pattern(r#""([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+): "#));
+/// What a function of a database answers.
+static REASON_IN_SQL: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?:THEN|ELSE|:=)\s+'([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)'"));
 static CODE_BEFORE: LazyLock<Regex> = LazyLock::new(|| pattern(r"Code::(\w+),\s*$"));
 static VARIANT_BEFORE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?:Self|Error)::(\w+)(?:\([^)]*\)|\s*\{[^}]*\})?\s*=>\s*$"));
 static TEXT_AFTER: LazyLock<Regex> = LazyLock::new(|| pattern(r#"^\s*,\s*(?:[\w.&]+\s*,\s*)?(?:format!\(\s*)?"((?:[^"\\]|\\.)*)""#));
@@ -64,10 +68,23 @@ pub(super) fn gather(tree: &Tree) -> String {
                 continue;
             }
             let (before, after) = (text.get(..whole.start()).unwrap_or(""), text.get(whole.end()..).unwrap_or(""));
+            // One word is a reason only with a gRPC code.
+            if !name.contains('_') && capture(&CODE_BEFORE, tail(before)).is_none() {
+                continue;
+            }
             let reason = reasons.entry(name.to_owned()).or_default();
             reason.crates.insert(member.name.clone());
             reason.codes.extend(code(before));
             reason.texts.extend(described(before, after, text));
+        }
+        for name in names(&REASON_IN_TEXT, text) {
+            reasons.entry(name).or_default().crates.insert(member.name.clone());
+        }
+    }
+    for (path, text) in tree.with_extension("sql") {
+        let Some((database, _)) = path.strip_prefix("schemas/").and_then(|path| path.split_once('/')) else { continue };
+        for name in names(&REASON_IN_SQL, text) {
+            reasons.entry(name).or_default().crates.insert(format!("`{database}`"));
         }
     }
     let mut text = String::from(
@@ -79,6 +96,10 @@ pub(super) fn gather(tree: &Tree) -> String {
         let _ = writeln!(text, "| `{name}` | {} | {} | {} |", join(codes, ", "), cell(&join(texts, "; ")), join(crates, ", "));
     }
     text
+}
+
+fn names<'a>(wanted: &'a Regex, text: &'a str) -> impl Iterator<Item = String> + 'a {
+    wanted.captures_iter(text).filter_map(|found| Some(found.get(1)?.as_str().to_owned()))
 }
 
 /// The gRPC code that stands before a reason.
@@ -135,18 +156,24 @@ mod tests {
             fn code(&self) { match self { Self::Busy => "DATABASE_BUSY", Self::Gone(_) => "DATABASE_GONE" } }
             fn f() { begin(Code::FailedPrecondition, "TOO_MANY", DOMAIN, "too many are open"); not_found(DOMAIN, "LOST", "wallet"); var("IDEMPO_HOME"); }
             fn g() { refusal(Code::Aborted, "ETAG_MISMATCH", domain, format!("it is at {version}")) == "NOT_FOUND"; not_found(DOMAIN, "WALLET_LOST", "wallet") }
+            fn h() { refusal(Code::ResourceExhausted, "FULL", domain, "there is no room left"); format!("DISK_LOST: {disk} is gone") }
             #[cfg(test)] mod tests { "ONLY_IN_TESTS" }"#;
-        let listed = gather(&Tree::of(&[("crates/a/src/lib.rs", text)]).with("crates/a", "a", &[]));
+        let sql = "outcome := CASE WHEN n = 0 THEN 'NONE_LEFT' ELSE 'DONE' END; RAISE 'NOT_ONE'";
+        let files = [("crates/a/src/lib.rs", text), ("schemas/a_db/V1__a.sql", sql), ("crates/a/src/sql/x.sql", sql)];
+        let listed = gather(&Tree::of(&files).with("crates/a", "a", &[]));
         for row in [
             "| `DATABASE_BUSY` |  | no connection came free | a |",
             "| `DATABASE_GONE` |  |  | a |",
             "| `TOO_MANY` | FAILED_PRECONDITION | too many are open | a |",
             "| `ETAG_MISMATCH` | ABORTED | it is at {version} | a |",
             "| `WALLET_LOST` | NOT_FOUND |  | a |",
+            "| `FULL` | RESOURCE_EXHAUSTED | there is no room left | a |",
+            "| `DISK_LOST` |  |  | a |",
+            "| `NONE_LEFT` |  |  | `a_db` |",
         ] {
             assert!(listed.contains(row), "{row} is not in\n{listed}");
         }
-        for other in ["ONLY_IN_TESTS", "IDEMPO_HOME", "`NOT_FOUND`"] {
+        for other in ["ONLY_IN_TESTS", "IDEMPO_HOME", "`NOT_FOUND`", "`LOST`", "`DONE`", "NOT_ONE"] {
             assert!(!listed.contains(other), "{other} is in\n{listed}");
         }
     }
