@@ -19,6 +19,8 @@
 //! * A [`Generations`] follows every generation of the projection that there is, each by a consumer of its own; a [`Conductor`] builds one anew from
 //!   the event store and compares it; [`Operations`] is how people ask for that. What is asked for stands in the database.
 //!
+//! * A [`Sampler`] compares the rows of players in the live generation with the fold of their events, one after the other, for as long as the process runs.
+//!
 //! * What has effects is run by a [`Reaction`], from a position and an [`EffectLog`] of its own, which no rebuild and no replay touches (module `reactor`).
 //!
 //! What it does not do: read what is in the dead-letter topics.
@@ -47,6 +49,7 @@ mod projector;
 mod reactor;
 mod rebuild;
 mod runtime;
+mod sampling;
 mod store;
 mod view;
 mod waiters;
@@ -76,5 +79,6 @@ pub use reactor::{
 };
 pub use rebuild::{Conducted, Conductor, PART_EVENTS_DEFAULT, Rebuildable, Unusable};
 pub use runtime::{Error, Options, Projection};
+pub use sampling::{SAMPLE_INTERVAL_MS_DEFAULT, SampledRows, Sampler};
 pub use store::{Batch, Checkpoint, Commit, Lease, Store, StoreError, StreamEnd};
 pub use view::{Reached, View};

@@ -1,6 +1,8 @@
 //! The inventory projector's settings.
 
-use idempo_projection::{Layout, Options, PART_EVENTS_DEFAULT, Projector as _};
+use std::time::Duration;
+
+use idempo_projection::{Layout, Options, PART_EVENTS_DEFAULT, Projector as _, SAMPLE_INTERVAL_MS_DEFAULT};
 use idempo_runtime::Invalid;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,9 @@ pub struct Config {
     pub dead_letter_partitions: i32,
     /// About how many events of the event store a rebuild folds at once, 1 to 1,000,000: what they add is held in memory, for each worker.
     pub rebuild_part_events: u32,
+    /// How long it takes on average from one comparison of a player's rows with the player's events to the next, in milliseconds, 100 to 86,400,000; 0 for
+    /// none. It needs the event store.
+    pub sample_interval_ms: u64,
 }
 
 impl Default for Config {
@@ -50,6 +55,7 @@ impl Default for Config {
             partitions: topic.map_or(1, |topic| topic.partitions),
             dead_letter_partitions: idempo_schemas::topics().dead_letters.partitions,
             rebuild_part_events: PART_EVENTS_DEFAULT,
+            sample_interval_ms: SAMPLE_INTERVAL_MS_DEFAULT,
         }
     }
 }
@@ -75,6 +81,9 @@ impl Config {
         if !(1..=1_000_000).contains(&self.rebuild_part_events) {
             return Err(Invalid::new("rebuild_part_events", "must be 1 to 1000000"));
         }
+        if self.sample_interval_ms != 0 && !(100..=86_400_000).contains(&self.sample_interval_ms) {
+            return Err(Invalid::new("sample_interval_ms", "must be 100 to 86400000, or 0 for none"));
+        }
         if self.partitions < 1 {
             return Err(Invalid::new("partitions", "must be at least 1"));
         }
@@ -93,6 +102,11 @@ impl Config {
     /// Whether it is told where the event store is.
     pub(crate) fn has_event_store(&self) -> bool {
         !self.event_store.url.masked().is_empty()
+    }
+
+    /// How long it takes on average from one comparison of a player with the events to the next; `None` where there are none.
+    pub(crate) fn sample_interval(&self) -> Option<Duration> {
+        Some(Duration::from_millis(self.sample_interval_ms)).filter(|interval| !interval.is_zero())
     }
 
     /// Where the generations are, and what they are read from.
@@ -134,6 +148,7 @@ mod tests {
         assert_eq!(config.layout().options.group_id, "idempo.inventory");
         assert_eq!(config.generation_database(2).search_path.as_deref(), Some("inventory_g2, projection"));
         assert!(!config.has_event_store());
+        assert_eq!(config.sample_interval(), Some(Duration::from_secs(30)));
         assert_eq!(Config::default().validate().map_err(|invalid| invalid.key), Err("database".to_owned()));
     }
 
@@ -142,5 +157,16 @@ mod tests {
         let mut config = configured();
         config.database.search_path = Some("inventory_g7".to_owned());
         assert_eq!(config.validate().map_err(|invalid| invalid.key), Err("database.search_path".to_owned()));
+    }
+    #[test]
+    fn comparisons_of_players_can_be_rare_or_none_but_not_without_a_pause() {
+        let key = |sample_interval_ms| Config { sample_interval_ms, ..configured() }.validate().map_err(|invalid| invalid.key);
+        for usable in [0, 100, 86_400_000] {
+            assert_eq!(key(usable), Ok(()));
+        }
+        for unusable in [1, 99, 86_400_001] {
+            assert_eq!(key(unusable), Err("sample_interval_ms".to_owned()));
+        }
+        assert_eq!(Config { sample_interval_ms: 0, ..configured() }.sample_interval(), None);
     }
 }

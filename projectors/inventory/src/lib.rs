@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use idempo_pg::Pool;
 use idempo_projection::{
-    Conducted, Conductor, Generations, Halt, Live, Operations, ParkedOperations, PlayerMender, Progress, Projector as _, Reading,
+    Conducted, Conductor, Generations, Halt, Live, Operations, ParkedOperations, PlayerMender, Progress, Projector as _, Reading, Sampler,
 };
 use idempo_proto::inventory::v1::inventory_query_service_server::InventoryQueryServiceServer;
 use idempo_proto::ops::v1::parked_service_server::ParkedServiceServer;
@@ -69,6 +69,7 @@ impl Role for InventoryProjection {
         let (instance, has_source) = (platform.instance.to_string(), source.is_some());
         let part_events = config.rebuild_part_events;
         let mender = source.clone().map(|source| PlayerMender::<InventoryProjector, _>::new(layout.clone(), source, InventoryTables));
+        start_sampler(&config, source.clone(), &generations, &platform)?;
         let conducted = Conducted { layout: layout.clone(), source, part_events, instance: instance.clone() };
         let conductor = Conductor::<InventoryProjector, _>::new(conducted, &generations, InventoryTables)?;
         let (operators, operated) = (start_operators(&config, &platform)?, (instance, has_source));
@@ -105,6 +106,22 @@ impl Role for InventoryProjection {
 }
 
 type Parked = ParkedOperations<InventoryProjector, InventoryTables>;
+
+/// Has players' rows compared with their events all the time, where there is an event store to compare them with.
+fn start_sampler(
+    config: &Config,
+    source: Option<Pool>,
+    generations: &Generations<InventoryTables>,
+    platform: &Platform,
+) -> anyhow::Result<()> {
+    let (Some(source), Some(interval)) = (source, config.sample_interval()) else { return Ok(()) };
+    let sampler = Sampler::<InventoryProjector, _>::new(&config.layout(), source, generations, InventoryTables, interval)?;
+    platform.tasks.spawn(Task::critical("sampler").stage(Stage::Edge), |cancel| async move {
+        sampler.run(cancel).await;
+        Ok(())
+    });
+    Ok(())
+}
 
 fn start_operators(config: &Config, platform: &Platform) -> anyhow::Result<Arc<Operators>> {
     let operators = Operators::new(&config.operators, handlers::DOMAIN)?;

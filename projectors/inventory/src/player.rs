@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use idempo_ids::{ItemId, PlayerId, StreamId, Uuid};
-use idempo_projection::{Event, PlayerRows};
+use idempo_projection::{Event, PlayerRows, SampledRows};
 use idempo_proto::event::v1::ItemPortion;
 use idempo_proto::event::v1::event_envelope::Data;
 use idempo_proto::event::v1::item_portion::What;
@@ -46,6 +46,11 @@ impl PlayerRows for InventoryTables {
         writes.loadouts.retain(|of, _| *of == player);
         writes.history.retain(|entry| things.contains(&entry.item.uuid()));
     }
+}
+
+impl SampledRows for InventoryTables {
+    const HELD: &'static str = include_str!("sql/held_items.sql");
+    const FOLDED: &'static str = include_str!("sql/folded_rows.sql");
 }
 
 fn item(bytes: &[u8]) -> Option<Uuid> {

@@ -27,6 +27,8 @@ mod queries;
 #[cfg(test)]
 mod reactors;
 #[cfg(test)]
+mod sampled;
+#[cfg(test)]
 mod sql;
 #[cfg(test)]
 mod stage;

@@ -34,6 +34,8 @@ pub(crate) async fn beside_with(stage: &Stage, log: &std::path::Path, further: &
         ("IDEMPO_PARTITIONS", PARTITIONS.to_string()),
         ("IDEMPO_REBUILD_PART_EVENTS", stage.config.rebuild_part_events.to_string()),
         ("IDEMPO_OPERATORS__OPEN", "true".to_owned()),
+        // Whoever wants comparisons in a test says so.
+        ("IDEMPO_SAMPLE_INTERVAL_MS", stage.config.sample_interval_ms.to_string()),
     ];
     let further = further.iter().map(|(name, value)| (*name, (*value).to_owned()));
     let variables = variables.into_iter().chain(further).map(|(name, value)| (name.to_owned(), value)).collect();
@@ -41,7 +43,7 @@ pub(crate) async fn beside_with(stage: &Stage, log: &std::path::Path, further: &
 }
 
 /// What a process says of a metric of the projection with this label beside, or none.
-async fn value(service: &Service, metric: &str, label: &str) -> Option<f64> {
+pub(crate) async fn value(service: &Service, metric: &str, label: &str) -> Option<f64> {
     let mut stream = TcpStream::connect(service.admin()).await.expect("it listens");
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: projector\r\nConnection: close\r\n\r\n").await.expect("it is asked");
     let mut answer = String::new();

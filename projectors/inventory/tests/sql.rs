@@ -56,7 +56,7 @@ async fn a_rebuilder_reads_events_and_nothing_else() {
     let database = testing::database("inventory_db").await;
     let pool = idempo_pg::Pool::open(&database.config("idempo_rebuilder")).expect("a pool");
     let client = pool.get().await.expect("the database answers");
-    for folder in ["rebuild", "player"] {
+    for folder in ["rebuild", "player", "sampling"] {
         let folder = format!("{}/../../crates/projection/src/{folder}/sql", env!("CARGO_MANIFEST_DIR"));
         for file in std::fs::read_dir(folder).expect("a folder") {
             let sql = std::fs::read_to_string(file.expect("a file").path()).expect("it can be read");

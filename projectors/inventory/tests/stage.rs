@@ -61,6 +61,7 @@ pub(crate) fn config_of(topic: &str, database: idempo_pg::Config, event_store: i
         consumer: ConsumerConfig { group_id, topics, ..ConsumerConfig::default() },
         partitions: PARTITIONS,
         rebuild_part_events: PART_EVENTS,
+        sample_interval_ms: 0,
         operators: idempo_rpc::OperatorsConfig::open(),
         ..Config::default()
     }
@@ -344,6 +345,14 @@ impl Stage {
         let client = self.superuser(&self.servers.view).await;
         let sql = "SET idle_in_transaction_session_timeout = 0; BEGIN; LOCK TABLE inventory_g1.items IN ACCESS EXCLUSIVE MODE";
         client.batch_execute(sql).await.expect("a lock");
+        Open(client)
+    }
+
+    /// Reads the items of a generation, until it is dropped with its answer.
+    pub(crate) async fn read_items_of(&self, number: i32) -> Open {
+        let client = self.superuser(&self.servers.view).await;
+        let sql = format!("SET idle_in_transaction_session_timeout = 0; BEGIN; SELECT FROM inventory_g{number}.items LIMIT 1");
+        client.batch_execute(&sql).await.expect("it is read");
         Open(client)
     }
 

@@ -28,7 +28,7 @@ struct Told {
 }
 
 /// Streams with all their events, those beyond what a generation has too: they lead to others.
-pub(super) struct Found<T> {
+pub(crate) struct Found<T> {
     player: PlayerId,
     /// The things that the generation lays in the player's hands.
     laid: BTreeSet<Uuid>,
@@ -37,46 +37,63 @@ pub(super) struct Found<T> {
     streams: BTreeMap<StreamId, Vec<Stored>>,
     told: BTreeMap<StreamId, Vec<(Uuid, Option<PlayerId>)>>,
     events: usize,
+    streams_max: usize,
+    events_max: usize,
     tables: PhantomData<fn() -> T>,
 }
 
 impl<T: PlayerRows> Found<T> {
     /// Nothing but the player.
-    pub(super) fn of(player: PlayerId) -> Self {
-        let (laid, named) = (BTreeSet::new(), BTreeSet::new());
-        Self { player, laid, named, streams: BTreeMap::new(), told: BTreeMap::new(), events: 0, tables: PhantomData }
+    pub(crate) fn of(player: PlayerId) -> Self {
+        Self::within(player, STREAMS_MAX, EVENTS_MAX)
     }
 
-    pub(super) const fn player(&self) -> PlayerId {
+    /// The same, of whom no more is found than so many streams and events: beyond them it is `PLAYER_TOO_LARGE`.
+    pub(crate) fn within(player: PlayerId, streams_max: usize, events_max: usize) -> Self {
+        let (laid, named, streams, told) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        Self { player, laid, named, streams, told, events: 0, streams_max, events_max, tables: PhantomData }
+    }
+
+    pub(crate) const fn player(&self) -> PlayerId {
         self.player
     }
 
     /// Whether the event store has nothing of the player.
-    pub(super) fn is_unknown(&self) -> bool {
+    pub(crate) fn is_unknown(&self) -> bool {
         self.streams.get(&T::stream_of(self.player)).is_none_or(Vec::is_empty)
     }
 
-    pub(super) fn streams(&self) -> usize {
+    pub(crate) fn streams(&self) -> usize {
         self.streams.values().filter(|events| !events.is_empty()).count()
     }
 
-    pub(super) const fn events(&self) -> usize {
+    pub(crate) const fn events(&self) -> usize {
         self.events
     }
 
     /// The streams with their events, in their order.
-    pub(super) fn stored(&self) -> impl Iterator<Item = (StreamId, &[Stored])> {
+    pub(crate) fn stored(&self) -> impl Iterator<Item = (StreamId, &[Stored])> {
         self.streams.iter().map(|(stream, events)| (*stream, events.as_slice()))
     }
 
     /// What the generation lays in the player's hands, and what the player's events tell of.
-    pub(super) fn things(&self) -> BTreeSet<Uuid> {
+    pub(crate) fn things(&self) -> BTreeSet<Uuid> {
         let own = self.told.get(&T::stream_of(self.player)).into_iter().flatten().map(|(thing, _)| *thing);
         self.laid.iter().copied().chain(own).collect()
     }
 
+    /// These things are laid in the player's hands.
+    pub(crate) fn lay(&mut self, things: BTreeSet<Uuid>) {
+        self.laid = things;
+    }
+
+    /// Things are laid in the hands of these players.
+    pub(crate) fn name(&mut self, players: BTreeSet<Uuid>) {
+        self.named = players;
+    }
+
     /// Looks what the generation lays in the player's hands.
-    pub(super) async fn look(&mut self, client: &mut Client, generation: i32) -> Result<(), Unmended> {
+    pub(crate) async fn look(&mut self, client: &mut Client, generation: i32) -> Result<(), Unmended> {
         let transaction = client.transaction().await?;
         transaction.batch_execute(include_str!("../sql/no_statement_timeout.sql")).await?;
         let rows = transaction.query(include_str!("../sql/things_of_player.sql"), &[&generation, &self.player.uuid()]).await?;
@@ -86,7 +103,7 @@ impl<T: PlayerRows> Found<T> {
     }
 
     /// Looks into whose hands it lays the things.
-    pub(super) async fn look_for_players(&mut self, client: &Client, generation: i32) -> Result<(), Unmended> {
+    pub(crate) async fn look_for_players(&mut self, client: &Client, generation: i32) -> Result<(), Unmended> {
         let things: Vec<Uuid> = self.things().into_iter().collect();
         let rows = client.query(include_str!("../sql/players_of_things.sql"), &[&generation, &things]).await?;
         self.named = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
@@ -94,15 +111,15 @@ impl<T: PlayerRows> Found<T> {
     }
 
     /// Reads what the event store has beyond what is known of the streams, and of the streams that it leads to, until there is nothing more.
-    pub(super) async fn grow<P: Projector<Writes = T::Writes>>(&mut self, store: &Client) -> Result<(), Unmended> {
+    pub(crate) async fn grow<P: Projector<Writes = T::Writes>>(&mut self, store: &Client) -> Result<(), Unmended> {
         let mut wanted = self.missing();
         wanted.extend(self.streams.keys());
         while !wanted.is_empty() {
             for stream in &wanted {
                 self.streams.entry(*stream).or_default();
             }
-            if self.streams.len() > STREAMS_MAX {
-                return Err(too_large(format!("the rows follow from more than {STREAMS_MAX} streams")));
+            if self.streams.len() > self.streams_max {
+                return Err(too_large(format!("the rows follow from more than {} streams", self.streams_max)));
             }
             self.read::<P>(store, &wanted).await?;
             wanted = self.missing();
@@ -122,7 +139,7 @@ impl<T: PlayerRows> Found<T> {
         let last = |stream: &StreamId| self.streams.get(stream).and_then(|events| events.last()).map_or(0, |stored| stored.version);
         let ids: Vec<Uuid> = wanted.iter().map(|stream| stream.uuid()).collect();
         let versions: Vec<i64> = wanted.iter().map(last).collect();
-        let most = i64::try_from(EVENTS_MAX.saturating_sub(self.events).saturating_add(1)).unwrap_or(i64::MAX);
+        let most = i64::try_from(self.events_max.saturating_sub(self.events).saturating_add(1)).unwrap_or(i64::MAX);
         let parameters: [&(dyn ToSql + Sync); 3] = [&ids, &versions, &most];
         let statement = store.prepare_cached(include_str!("sql/read_tails.sql")).await?;
         let mut rows = pin!(store.query_raw(&statement, parameters).await?);
@@ -134,8 +151,8 @@ impl<T: PlayerRows> Found<T> {
             let (stream, envelope): (Uuid, &[u8]) = (row.try_get(0)?, row.try_get(2)?);
             let stored = Stored { stream: StreamId::new(stream), version: row.try_get(1)?, envelope: Bytes::copy_from_slice(envelope) };
             self.add::<P>(stored)?;
-            if self.events > EVENTS_MAX {
-                return Err(too_large(format!("the rows follow from more than {EVENTS_MAX} events")));
+            if self.events > self.events_max {
+                return Err(too_large(format!("the rows follow from more than {} events", self.events_max)));
             }
         }
         Ok(())
@@ -150,7 +167,7 @@ impl<T: PlayerRows> Found<T> {
     }
 
     /// The versions that the generation has of the streams.
-    pub(super) async fn versions(
+    pub(crate) async fn versions(
         &self,
         transaction: &Transaction<'_>,
         projection: &str,

@@ -27,7 +27,7 @@
 //!
 //! Twice is the same as once. Of a failure in the middle nothing is left: it is one transaction, with its audit entry.
 
-mod found;
+pub(crate) mod found;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
