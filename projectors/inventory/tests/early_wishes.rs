@@ -1,10 +1,13 @@
 //! Wishes for dead letters that are in the dead-letter topic, or said to be, and not with their consumer.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use idempo_devstack::testing::eventually;
 use idempo_proto::ops::v1::parked_letter_outcome::Outcome;
-use idempo_proto::ops::v1::{DiscardParkedLettersRequest, GetParkedLetterRequest, ParkedLetterEnd, ReplayParkedLettersRequest};
+use idempo_proto::ops::v1::{
+    DiscardParkedLettersRequest, GetParkedLetterRequest, ParkedLetterEnd, ParkedLetterOutcome, ReplayParkedLettersRequest,
+};
 
 use crate::stage::{PARTITIONS, Stage, kafka, said};
 use crate::standings::{FAR, beside};
@@ -33,7 +36,7 @@ async fn a_dead_letter_that_is_wished_for_before_its_consumer_has_it_is_waited_f
     let mut early = stage.parked.clone();
     let asked = ReplayParkedLettersRequest { names: vec![name.clone()], reason: "mended".to_owned(), force: false, wait_ms: 10_000 };
     let wish = tokio::spawn(async move { early.replay_parked_letters(said(asked)).await });
-    let is_asked_for = async || stage.twin_audit().await.iter().any(|entry| entry.target == name && entry.outcome == "GONE");
+    let is_asked_for = async || stage.twin_audit().await.iter().any(|entry| entry.target == name && entry.outcome == "ABSENT");
     eventually(LIMIT, "it is asked for", is_asked_for).await;
     stage.garbage(player(0).uuid(), Some(b"not an envelope")).await;
     let outcomes = wish.await.expect("it ran").expect("an answer").into_inner().outcomes;
@@ -71,13 +74,27 @@ async fn a_wish_for_what_does_not_come_or_waits_behind_another_is_refused_and_wh
         })
         .collect();
     assert_eq!(told, ["DEAD_LETTER_COMING", "DEAD_LETTER_BEHIND_ANOTHER", "PARKED_LETTER_END_GENERATION_GONE"]);
+    let noted: Vec<_> = stage.twin_audit().await.into_iter().map(|entry| (entry.target, entry.outcome)).collect();
+    for (name, last) in names.iter().zip(["DEAD_LETTER_COMING", "DEAD_LETTER_BEHIND_ANOTHER", "GONE"]) {
+        let of_it: BTreeSet<&str> = noted.iter().filter(|(target, _)| target == name).map(|(_, outcome)| outcome.as_str()).collect();
+        assert_eq!(of_it, BTreeSet::from(["ABSENT", last]), "{noted:?}");
+    }
 
-    // What is settled or refused at once is not waited with.
+    // What is gone is not waited with.
     let began = Instant::now();
-    let asked = DiscardParkedLettersRequest { names: names[1..].to_vec(), reason: "garbage".to_owned(), wait_ms: 10_000 };
+    let asked = DiscardParkedLettersRequest { names: names[2..].to_vec(), reason: "garbage".to_owned(), wait_ms: 10_000 };
     stage.parked.clone().discard_parked_letters(said(asked)).await.expect("an answer");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(stage.letters().await.iter().map(|letter| letter.parked_records).collect::<Vec<_>>(), [1], "nothing was done");
+
+    // What waits behind another one that is discarded by the same request becomes the dead letter then, and its own wish is heard: it is tried by the
+    // drain, and the wish for it finds it.
+    let asked =
+        DiscardParkedLettersRequest { names: vec![letter.name.clone(), names[1].clone()], reason: "garbage".to_owned(), wait_ms: 10_000 };
+    let answer = stage.parked.clone().discard_parked_letters(said(asked)).await.expect("an answer").into_inner();
+    let discarded = |outcome: &ParkedLetterOutcome| matches!(outcome.outcome, Some(Outcome::Discarded(_)));
+    assert!(answer.outcomes.iter().all(discarded), "{answer:?}");
+    assert!(stage.letters().await.is_empty(), "nothing is left");
     stage.stop().await;
 }
 

@@ -22,6 +22,9 @@ use crate::world::{large_sample, player};
 /// A rebuild of so few events a second is under way for as long as a test looks at it.
 const SLOW: i64 = 20;
 
+/// A cancellation is answered within this, also while something else has its tables; locks are waited for longer.
+const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+
 fn reason(status: &Status) -> String {
     status.get_details_error_info().expect("an ErrorInfo").reason
 }
@@ -180,6 +183,31 @@ async fn a_second_rebuild_is_refused_and_a_cancelled_one_leaves_no_trace() {
     let begun = stage.ops.start_rebuild(said(rebuild(RebuildSource::EventStore))).await.expect("another begins").into_inner();
     assert_eq!(begun.generation.expect("a generation").generation, 3, "a number is never used again");
     assert_eq!(stage.settled(3).await.state(), GenerationState::Ready);
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cancels_does_not_wait_for_indexes_that_are_being_made() {
+    let mut stage = Stage::start().await;
+    let world = large_sample();
+    stage.append(&world.envelopes, "7").await;
+    stage.publish(&world.envelopes).await;
+    // Slowly enough for a reader to come before the indexes.
+    let events_per_second_max = i64::try_from(world.envelopes.len()).expect("few") / 2;
+    stage
+        .ops
+        .start_rebuild(said(StartRebuildRequest { events_per_second_max, ..rebuild(RebuildSource::EventStore) }))
+        .await
+        .expect("it begins");
+    // Who reads the table keeps its indexes from being made: as if they took long.
+    let reader = stage.read_items_of(2).await;
+    eventually(LIMIT, "the indexes are being made", async || stage.wait_for_rows().await > 0).await;
+    assert_eq!(stage.generation(2).await.rebuild.expect("a rebuild").phase(), RebuildPhase::Indexing);
+    let cancel = CancelRebuildRequest { name: generation_name(2), reason: "a test".to_owned() };
+    let cancelled = tokio::time::timeout(CANCEL_LIMIT, stage.ops.cancel_rebuild(said(cancel))).await;
+    cancelled.expect("it does not wait").expect("it is cancelled");
+    drop(reader);
+    eventually(LIMIT, "nothing is left of it", async || stage.traces(2).await == 0).await;
     stage.stop().await;
 }
 

@@ -67,20 +67,7 @@ impl Operations {
         let control = layout.control()?;
         let bell = generations.bell();
         let (projection, logic) = (P::NAME, P::LOGIC);
-        Ok(Self {
-            domain,
-            operators,
-            projection,
-            logic,
-            layout,
-            has_source,
-            instance,
-            control,
-            clock,
-            ends,
-            bell,
-            menders: None,
-        })
+        Ok(Self { domain, operators, projection, logic, layout, has_source, instance, control, clock, ends, bell, menders: None })
     }
 
     /// The same, with somebody who makes the rows of single players anew; that is refused without.

@@ -2,9 +2,11 @@
 //!
 //! Whoever reads the dead-letter topic may ask for a dead letter that has no row yet: the topic has it before the transaction that keeps it (module
 //! `parking`). Were that answered as `gone`, it would be settled as history, and its key would stay parked with nobody to know. So a wish that finds
-//! no row is judged as in module `standings`: what is coming is waited for as long as the wish may take, and wished for when it is there, or
-//! refused by name; what waits behind another dead letter of its key is refused at once. Judgement and wish are two transactions. What comes or
-//! ends between them is judged anew at the next look, and at the last one refused: nothing was done then, and who asks again hears what it is.
+//! no row is judged as in module `standings`: what is coming, and what waits behind another dead letter of its key, is waited for as long as the wish
+//! may take, and wished for when it is there, or refused by name. What waits behind another one may be applied with that in the meantime, by a wish
+//! in the same request even; or that one is drained up to it, and it becomes the dead letter. Judgement and wish are two transactions. What comes
+//! or ends between them is judged anew at the next look, and at the last one refused: nothing was done then, and who asks again hears what it is.
+//! What was absent has two rows in the audit: that it was, with the wish; and what it was found to be, or the wish that it came to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,8 +14,7 @@ use std::time::Duration;
 use idempo_proto::ops::v1::parked_letter_outcome::Outcome;
 use idempo_proto::ops::v1::{
     DiscardParkedLettersRequest, DiscardParkedLettersResponse, ParkedLetterApplied, ParkedLetterDiscarded, ParkedLetterFailedAgain,
-    ParkedLetterGone, ParkedLetterOutcome, ParkedLetterPending, ParkedLetterRefused, ReplayParkedLettersRequest,
-    ReplayParkedLettersResponse,
+    ParkedLetterOutcome, ParkedLetterPending, ParkedLetterRefused, ReplayParkedLettersRequest, ReplayParkedLettersResponse,
 };
 use idempo_rpc::Violations;
 use idempo_rpc::operators::{Attempt, target_of};
@@ -32,6 +33,11 @@ use crate::projector::Projector;
 pub(super) const NAMES_MAX: usize = 1_000;
 /// The longest wait that can be asked for, in milliseconds.
 const WAIT_MS_MAX: i64 = 10_000;
+/// As what dead letters are refused that have no row.
+const COMING: (&str, &str) =
+    ("DEAD_LETTER_COMING", "its consumer has not come to the record yet, or has yet to keep it as a dead letter; ask again");
+const BEHIND: (&str, &str) =
+    ("DEAD_LETTER_BEHIND_ANOTHER", "the record waits behind another dead letter of its key, and is tried with that");
 /// How long to wait before what came of wishes is looked at again, at first and at most.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(50));
 
@@ -52,8 +58,17 @@ type Asked = (usize, Place);
 struct Unsettled {
     /// Wishes that stand.
     wished: Vec<Asked>,
-    /// What had no row when it was wished for.
+    /// What had no row when it was last looked for. Until it is judged, it is coming.
     absent: Vec<Asked>,
+}
+
+/// What has come of a wish that stood.
+#[derive(Debug, PartialEq)]
+enum Came {
+    Nothing,
+    This(Outcome),
+    /// The dead letter is gone, and nothing is known of its end: with its generation, or its end is forgotten.
+    Unknown,
 }
 
 /// What a wish came to for one dead letter before anything is drained.
@@ -101,7 +116,9 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
         for (generation, own) in generations {
             unsettled.insert(generation, self.wish_for(generation, own, wish, &caller, &mut outcomes).await?);
         }
+        let absent: Vec<usize> = unsettled.values().flat_map(|left: &Unsettled| left.absent.iter().map(|(at, _)| *at)).collect();
         self.await_outcomes(unsettled, Duration::from_millis(wait_ms.unsigned_abs()), wish, &caller, &mut outcomes).await?;
+        self.note_absent(&absent, wish, &caller, &outcomes).await?;
         let outcome = |(name, outcome): (&String, Outcome)| ParkedLetterOutcome { name: name.clone(), outcome: Some(outcome) };
         Ok(wish.names.iter().zip(outcomes).map(outcome).collect())
     }
@@ -137,8 +154,14 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
         let standings = self.store(generation, &asked, wish, caller).await?;
         for ((at, place), standing) in asked.into_iter().zip(standings) {
             match standing {
-                Standing::Wished => unsettled.wished.push((at, place)),
-                Standing::Absent => unsettled.absent.push((at, place)),
+                Standing::Wished => {
+                    set(outcomes, at, Outcome::Pending(ParkedLetterPending {}));
+                    unsettled.wished.push((at, place));
+                }
+                Standing::Absent => {
+                    set(outcomes, at, refused(COMING));
+                    unsettled.absent.push((at, place));
+                }
                 Standing::Settled(outcome) => set(outcomes, at, outcome),
             }
         }
@@ -179,7 +202,7 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
         loop {
             let is_last = Instant::now() >= deadline;
             for (generation, left) in &mut unsettled {
-                self.hear_of(*generation, &mut left.wished, is_last, outcomes).await?;
+                self.hear_of(*generation, left, is_last, outcomes).await?;
                 self.judge_absent(*generation, left, wish, caller, outcomes).await?;
             }
             unsettled.retain(|_, left| !left.wished.is_empty() || !left.absent.is_empty());
@@ -189,32 +212,34 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
             sleep(look_again.min(deadline.saturating_duration_since(Instant::now()))).await;
             look_again = (look_again * 2).min(LOOK_AGAIN.1);
         }
-        unsettled.into_values().flat_map(|left| left.absent).for_each(|(at, _)| set(outcomes, at, still_coming()));
         Ok(())
     }
 
     /// Settles what has come of wishes. While nothing has come of the last wish of any partition, which is drained last, the others are looked at only
     /// for the last time: with many wishes under way the looks would cost more than what they wait for.
-    async fn hear_of(&self, generation: i32, wished: &mut Vec<Asked>, is_last: bool, outcomes: &mut [Outcome]) -> Result<(), Status> {
-        if wished.is_empty() {
+    async fn hear_of(&self, generation: i32, left: &mut Unsettled, is_last: bool, outcomes: &mut [Outcome]) -> Result<(), Status> {
+        if left.wished.is_empty() {
             return Ok(());
         }
-        let probes = last_of_each_partition(wished);
-        if !is_last && probes.len() < wished.len() && self.outcomes_of(generation, &probes).await?.iter().all(Option::is_none) {
+        let probes = last_of_each_partition(&left.wished);
+        if !is_last
+            && probes.len() < left.wished.len()
+            && self.outcomes_of(generation, &probes).await?.iter().all(|came| *came == Came::Nothing)
+        {
             return Ok(());
         }
-        let mut found = self.outcomes_of(generation, wished).await?.into_iter();
-        wished.retain(|(at, _)| match found.next().flatten() {
-            Some(outcome) => {
-                set(outcomes, *at, outcome);
-                false
+        let came = self.outcomes_of(generation, &left.wished).await?;
+        for (asked, came) in std::mem::take(&mut left.wished).into_iter().zip(came) {
+            match came {
+                Came::Nothing => left.wished.push(asked),
+                Came::Unknown => left.absent.push(asked),
+                Came::This(outcome) => set(outcomes, asked.0, outcome),
             }
-            None => true,
-        });
+        }
         Ok(())
     }
 
-    /// Settles what is gone or waits behind another one, wishes for what has come since, and leaves what is still coming.
+    /// Settles what is gone, wishes for what has come since, and leaves what is coming or waits behind another one.
     async fn judge_absent(
         &self,
         generation: i32,
@@ -231,9 +256,15 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
         let mut here = Vec::new();
         for ((at, place), stand) in std::mem::take(&mut left.absent).into_iter().zip(stands) {
             match stand {
-                Stand::Coming => left.absent.push((at, place)),
+                Stand::Coming => {
+                    set(outcomes, at, refused(COMING));
+                    left.absent.push((at, place));
+                }
+                Stand::Behind => {
+                    set(outcomes, at, refused(BEHIND));
+                    left.absent.push((at, place));
+                }
                 Stand::Here => here.push((at, place)),
-                Stand::Behind => set(outcomes, at, behind_another()),
                 Stand::Gone(gone) => set(outcomes, at, Outcome::Gone(gone)),
             }
         }
@@ -245,8 +276,32 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
         Ok(())
     }
 
-    /// What came of each of these; `None` for those of which nothing has come.
-    async fn outcomes_of(&self, generation: i32, wished: &[Asked]) -> Result<Vec<Option<Outcome>>, Status> {
+    /// Notes in the audit what became of those that were absent, but where a wish for them was noted later.
+    async fn note_absent(&self, absent: &[usize], wish: &Wish<'_>, caller: &str, outcomes: &[Outcome]) -> Result<(), Status> {
+        let judged = |at: &usize| {
+            let code = match outcomes.get(*at)? {
+                Outcome::Gone(_) => "GONE",
+                Outcome::Refused(refused) if [COMING.0, BEHIND.0].contains(&refused.code.as_str()) => refused.code.as_str(),
+                _ => return None,
+            };
+            Some((wish.names.get(*at)?.as_str(), code))
+        };
+        let (names, codes): (Vec<&str>, Vec<&str>) = absent.iter().filter_map(judged).unzip();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let action = if wish.is_discard { "discard" } else { "replay" };
+        let (projection, reason) = (self.operations.projection, wish.attempt.reason);
+        let client = self.operations.client().await?;
+        let noted = async {
+            let statement = client.prepare_cached(include_str!("../../sql/note_absent_letters.sql")).await?;
+            client.execute(&statement, &[&projection, &caller, &action, &names, &reason, &codes]).await
+        };
+        noted.await.map(drop).map_err(|error| self.operations.failed_statement(error))
+    }
+
+    /// What came of each of these.
+    async fn outcomes_of(&self, generation: i32, wished: &[Asked]) -> Result<Vec<Came>, Status> {
         let (projection, topic) = (self.operations.projection, self.topic());
         let partitions: Vec<i32> = wished.iter().map(|(_, place)| place.partition).collect();
         let offsets: Vec<i64> = wished.iter().map(|(_, place)| place.offset).collect();
@@ -262,20 +317,20 @@ impl<P: Projector, T: Tables<Writes = P::Writes> + Clone> ParkedOperations<P, T>
         read.await.map_err(|error| self.operations.failed_statement(error))
     }
 
-    fn outcome(&self, row: &Row, place: Place) -> Result<Option<Outcome>, tokio_postgres::Error> {
+    fn outcome(&self, row: &Row, place: Place) -> Result<Came, tokio_postgres::Error> {
         match row.try_get::<_, Option<&str>>(1)? {
             Some("parked") => {
                 let (code, reason, replay_count) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
-                return Ok(Some(Outcome::FailedAgain(ParkedLetterFailedAgain { code, reason, replay_count })));
+                return Ok(Came::This(Outcome::FailedAgain(ParkedLetterFailedAgain { code, reason, replay_count })));
             }
-            Some(_) => return Ok(None),
+            Some(_) => return Ok(Came::Nothing),
             None => {}
         }
-        let Some(is_discarded) = row.try_get::<_, Option<bool>>(5)? else { return Ok(Some(Outcome::Gone(ParkedLetterGone::default()))) };
+        let Some(is_discarded) = row.try_get::<_, Option<bool>>(5)? else { return Ok(Came::Unknown) };
         let records: i64 = row.try_get(6)?;
         let blocked_by = row.try_get::<_, Option<i64>>(7)?;
         let blocked_by = blocked_by.map(|offset| self.name_of(Place { offset, ..place })).unwrap_or_default();
-        Ok(Some(if is_discarded {
+        Ok(Came::This(if is_discarded {
             Outcome::Discarded(ParkedLetterDiscarded { records_applied: records, blocked_by })
         } else {
             Outcome::Applied(ParkedLetterApplied { records, blocked_by })
@@ -287,7 +342,7 @@ fn standing(row: &Row) -> Result<Standing, tokio_postgres::Error> {
     let (outcome, reason): (String, String) = (row.try_get(1)?, row.try_get(2)?);
     Ok(match outcome.as_str() {
         "DONE" => Standing::Wished,
-        "GONE" => Standing::Absent,
+        "ABSENT" => Standing::Absent,
         _ => Standing::Settled(Outcome::Refused(ParkedLetterRefused { code: outcome, reason })),
     })
 }
@@ -299,23 +354,10 @@ fn last_of_each_partition(wished: &[Asked]) -> Vec<Asked> {
 }
 
 fn of_other_consumer() -> Outcome {
-    let (code, reason) =
-        ("DEAD_LETTER_OF_OTHER_CONSUMER", "the dead letter is of a consumer group or topic that this projection does not have");
-    refused(code, reason)
+    refused(("DEAD_LETTER_OF_OTHER_CONSUMER", "the dead letter is of a consumer group or topic that this projection does not have"))
 }
 
-fn still_coming() -> Outcome {
-    let (code, reason) =
-        ("DEAD_LETTER_COMING", "its consumer has not come to the record yet, or has yet to keep it as a dead letter; ask again");
-    refused(code, reason)
-}
-
-fn behind_another() -> Outcome {
-    let (code, reason) = ("DEAD_LETTER_BEHIND_ANOTHER", "the record waits behind another dead letter of its key, and is applied with that");
-    refused(code, reason)
-}
-
-fn refused(code: &str, reason: &str) -> Outcome {
+fn refused((code, reason): (&str, &str)) -> Outcome {
     Outcome::Refused(ParkedLetterRefused { code: code.to_owned(), reason: reason.to_owned() })
 }
 
