@@ -31,8 +31,7 @@ pub(super) async fn export(
 ) -> Result<(), Failure> {
     let asked = ExportDeadLettersRequest { filter: Some(filter), reason: context.reason()? };
     if context.dry_run {
-        tell("dry run: would print dead letters, and leave an audit entry");
-        return Ok(());
+        return context.confirm("print dead letters, and leave an audit entry").map(drop);
     }
     let call = async |client: &mut super::service::Client, request| client.export_dead_letters(request).await;
     let mut parts = service.ask_within(Some(EXPORT_LIMIT), asked, call).await?;

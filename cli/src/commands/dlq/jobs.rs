@@ -9,6 +9,8 @@ use idempo_proto::ops::v1::{
     ApplyJobRequest, CancelJobRequest, DeadLetterJob, JobAction, JobState, MemberState, PlanJobRequest, RehearseJobRequest,
 };
 
+use tokio::runtime::Handle;
+
 use super::service::{self, SEEN_IN_JOBS, Service, is_job, short};
 use super::which::{Members, in_words};
 use super::{Command, Pace, or_nearest, shown, tell_of_more, wait};
@@ -86,7 +88,7 @@ fn goes_ahead(context: &Context) -> bool {
 /// Asks whether a job is to be planned, of what there is now.
 async fn confirmed(members: &Members, action: JobAction, service: &Service<'_>, context: &Context) -> Result<bool, Failure> {
     let seen = members.look(service).await?;
-    context.confirm(&format!("plan a job that {}s {}", verb(action), seen.text()))
+    members.confirm(&format!("plan a job that {}s {}", verb(action), seen.text()), context)
 }
 
 const fn verb(action: JobAction) -> &'static str {
@@ -115,7 +117,7 @@ async fn plan(service: &Service<'_>, members: &Members, action: JobAction, reaso
 async fn rehearse(service: &Service<'_>, job: &str, max: i32, context: &Context, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
     let (job, reason) = (service.job(job).await?, context.reason()?);
     if context.dry_run {
-        tell(&format!("dry run: would rehearse job {}, which changes nothing", short(&job.name)));
+        context.confirm_on(&job.name, &format!("rehearse job {}, which changes nothing", short(&job.name)))?;
         return Ok(Exit::Done);
     }
     let asked = RehearseJobRequest { name: job.name, members_max: max, reason };
@@ -134,7 +136,7 @@ async fn begin(members: Members, wanted: Wanted, service: &Service<'_>, context:
     if !goes_ahead(context) {
         let seen = members.look(service).await?;
         seen.check_free()?;
-        context.confirm(&question(wanted.action, &seen.text()))?;
+        members.confirm(&question(wanted.action, &seen.text()), context)?;
         return Ok(None);
     }
     let job = plan(service, &members, wanted.action, wanted.reason.clone()).await?;
@@ -142,20 +144,22 @@ async fn begin(members: Members, wanted: Wanted, service: &Service<'_>, context:
     match begin_made(job, wanted, service, context).await {
         Ok(job) => Ok(Some(job)),
         Err(failure) => {
-            tell(&left_planned(&name, reason, &failure, service).await);
+            tell(&left_planned(&name, reason, &failure, service));
             Err(failure)
         }
     }
 }
 
 /// Ends a job that was made for what has failed, where that is known; gives what people are to be told of it.
-async fn left_planned(job: &str, reason: String, failure: &Failure, service: &Service<'_>) -> String {
+fn left_planned(job: &str, reason: String, failure: &Failure, service: &Service<'_>) -> String {
     let name = short(job);
     if matches!(failure.exit, Exit::TimedOut | Exit::Unavailable) {
         return format!("job {name} was planned for this: `idempo dlq job {name}` shows whether it was begun");
     }
     let asked = CancelJobRequest { name: job.to_owned(), reason };
-    match service.change(asked, SEEN_IN_JOBS, async |client, request| client.cancel_job(request).await).await {
+    let cancelled = service.change(asked, SEEN_IN_JOBS, async |client, request| client.cancel_job(request).await);
+    // Also after Ctrl-C, which would leave the command here: for as long as one call may take.
+    match tokio::task::block_in_place(|| Handle::current().block_on(cancelled)) {
         Ok(_) => format!("job {name}, which was planned for this, is cancelled"),
         Err(other) => {
             format!("job {name} was planned for this, and is not cancelled ({}): `idempo dlq cancel {name}` does it", other.message)
@@ -167,10 +171,7 @@ async fn left_planned(job: &str, reason: String, failure: &Failure, service: &Se
 async fn begin_made(job: DeadLetterJob, wanted: Wanted, service: &Service<'_>, context: &Context) -> Result<DeadLetterJob, Failure> {
     tell_of_refused(&job, wanted.force);
     if !context.yes {
-        let name = short(&job.name);
-        context.goes_on(format!("job {name} is planned, and nothing else was done; `idempo dlq cancel {name}` ends it"));
-        context.confirm(&question(wanted.action, &in_words(job.member_count, &job.parts)))?;
-        context.has_ended();
+        context.confirm_on(&job.name, &question(wanted.action, &in_words(job.member_count, &job.parts)))?;
     }
     apply(job, wanted, service).await
 }
@@ -188,7 +189,7 @@ async fn begin_planned(name: &str, wanted: Wanted, service: &Service<'_>, contex
     if left != job.member_count {
         what = format!("the {left} that are left of {what}");
     }
-    if !context.confirm(&question(job.action(), &what))? {
+    if !context.confirm_on(&job.name, &question(job.action(), &what))? {
         return Ok(None);
     }
     apply(job, wanted, service).await.map(Some)
@@ -279,7 +280,7 @@ async fn cancel(job: &str, service: &Service<'_>, context: &Context, printer: &m
         let states = [JobState::Planned, JobState::Applying, JobState::Paused, JobState::Cancelling, JobState::Cancelled];
         must_be(&job, &states)?;
     }
-    if !context.confirm(&format!("end job {}: what was not sent to a consumer is not sent any more", short(&job.name)))? {
+    if !context.confirm_on(&job.name, &format!("end job {}: what was not sent to a consumer is not sent any more", short(&job.name)))? {
         return Ok(());
     }
     let asked = CancelJobRequest { name: job.name, reason };
@@ -301,7 +302,7 @@ fn must_be(job: &DeadLetterJob, states: &[JobState]) -> Result<(), Failure> {
         return Ok(());
     }
     let state = idempo_message::enum_text(job.state().as_str_name(), "JOB_STATE_");
-    Err(Failure::new(Exit::Conflict, format!("job {} is {state}, and this can't be done to it then", short(&job.name))))
+    Err(Failure::refused("JOB_STATE", &format!("job {} is {state}, and this can't be done to it then", short(&job.name))))
 }
 
 #[cfg(test)]

@@ -291,9 +291,7 @@ async fn restore(service: &Service<'_>, names: &[String], context: &Context, pri
     let reason = context.reason()?;
     let found = service.letters_named(names).await?;
     if let Some(letter) = found.iter().find(|letter| !letter.job.is_empty()) {
-        let (name, job) = (short(&letter.name), short(&letter.job));
-        let failure = Failure::new(Exit::Conflict, format!("dead letter {name} is in job {job}, which is being applied"));
-        return Err(failure.hint(format!("`idempo dlq job {job}` shows it")));
+        return Err(which::in_hand(letter));
     }
     if !context.confirm(&format!("list {} as open again, where the consumer has the record still", together(names)))? {
         return Ok(Exit::Done);
@@ -314,7 +312,7 @@ async fn annotate(service: &Service<'_>, name: &str, note: String, context: &Con
     let reason = context.reason()?;
     service.letter(name).await?;
     let what = if note.is_empty() { "remove the note beside" } else { "write a note beside" };
-    if !context.confirm(&format!("{what} {}", short(name)))? {
+    if !context.confirm_on(&service::letter(name), &format!("{what} {}", short(name)))? {
         return Ok(());
     }
     let asked = AnnotateDeadLetterRequest { name: service::letter(name), note, reason };

@@ -2,7 +2,6 @@
 //! the last one that is told of it: whether it was made is then to be looked at, and not to be tried again elsewhere.
 
 use std::collections::BTreeSet;
-use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use idempo_proto::ops::v1::{
     ListDeadLettersRequest, ListJobMembersRequest, ListJobsRequest, MemberState,
 };
 use tonic::transport::Channel;
-use tonic::{Code, ConnectError, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::context::{Context, channel};
 use crate::exit::Exit;
@@ -30,9 +29,9 @@ pub(super) const KNOWN_MAX: usize = 1_000;
 /// How many dead letters are looked up at once.
 const LOOKUPS_AT_ONCE: usize = 16;
 /// Where it is seen whether a job was made, begun or cancelled.
-pub(super) const SEEN_IN_JOBS: &str = "`idempo dlq jobs` shows whether it was done";
+pub(super) const SEEN_IN_JOBS: &str = "`idempo dlq jobs`";
 /// Where it is seen whether anything else was done.
-pub(super) const SEEN_IN_AUDIT: &str = "`idempo dlq audit` shows whether it was done";
+pub(super) const SEEN_IN_AUDIT: &str = "`idempo dlq audit`";
 /// The collections that names begin with.
 const LETTERS: &str = "deadLetters/";
 const JOBS: &str = "deadLetterJobs/";
@@ -96,7 +95,7 @@ impl<'a> Service<'a> {
         Ok(Some(Self { is_quiet: true, ..Self::new(context)? }))
     }
 
-    /// Asks the first process that is reached.
+    /// Asks the first process that answers. Nothing is changed by it, so one that may have heard it is no hindrance to ask another.
     ///
     /// # Errors
     /// What it answered; [`Exit::Unavailable`] where none is reached.
@@ -129,35 +128,22 @@ impl<'a> Service<'a> {
         Err(unreached())
     }
 
-    /// Asks the first process that is reached to change something. One that may have heard of it is the last one that is asked.
+    /// Asks the first process that is reached to change something. One that may have heard of it is the last one that is asked. `look_at` as in
+    /// [`Context::change`].
     ///
     /// # Errors
-    /// What it answered; [`Exit::Unavailable`] where none is reached; [`Exit::TimedOut`], or [`Exit::Unavailable`] where the connection broke, with
-    /// `seen_in` as the hint, where it is not known whether the change was made.
+    /// As [`Context::change`]; [`Exit::Unavailable`] where none is reached.
     pub(super) async fn change<M: Clone, A>(
         &self,
         message: M,
-        seen_in: &str,
-        call: impl AsyncFn(&mut Client, Request<M>) -> Result<Response<A>, Status>,
-    ) -> Result<A, Failure> {
-        // Whoever ends the command while nobody has answered does not know either.
-        self.context.goes_on(format!("what was asked for may be done all the same: {seen_in}"));
-        let answer = self.changed(message, seen_in, call).await;
-        self.context.has_ended();
-        answer
-    }
-
-    async fn changed<M: Clone, A>(
-        &self,
-        message: M,
-        seen_in: &str,
+        look_at: &str,
         call: impl AsyncFn(&mut Client, Request<M>) -> Result<Response<A>, Status>,
     ) -> Result<A, Failure> {
         for (address, client) in &self.clients {
-            match call(&mut client.clone(), self.context.request(message.clone())).await {
-                Ok(response) => return Ok(response.into_inner()),
-                Err(status) if was_not_sent(&status) => self.tell_away(address),
-                Err(status) => return Err(of_change(&status, address, seen_in)),
+            let asked = self.context.request(message.clone());
+            match self.context.change(look_at, call(&mut client.clone(), asked)).await? {
+                Some(answer) => return Ok(answer),
+                None => self.tell_away(address),
             }
         }
         Err(unreached())
@@ -292,31 +278,6 @@ fn unreached() -> Failure {
     Failure::new(Exit::Unavailable, "no dead-letter service is reached").hint("`idempo doctor` looks at everything")
 }
 
-/// Whether a call can't have been heard: no connection came about.
-fn was_not_sent(status: &Status) -> bool {
-    let mut source = status.source();
-    while let Some(error) = source {
-        if error.is::<ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
-}
-
-/// A change that was refused; or one of which nobody has said whether it was made.
-fn of_change(status: &Status, address: &str, seen_in: &str) -> Failure {
-    // What has a source was made of an error on this side: nobody has answered.
-    let is_broken = status.source().is_some() || is_away(status);
-    let is_late = matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded);
-    if !is_broken && !is_late {
-        return status.clone().into();
-    }
-    let exit = if is_late { Exit::TimedOut } else { Exit::Unavailable };
-    let why = if is_late { "has not answered in time" } else { "was lost before it answered" };
-    Failure::new(exit, format!("the outcome is not known: the dead-letter service at {address} {why}")).hint(seen_in)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,23 +303,6 @@ mod tests {
             let (found, has_more) = up_to(limit, of(size)).await.expect("a list");
             assert_eq!((found.len(), has_more), (count, more), "{limit} of {size}");
         }
-    }
-
-    #[test]
-    fn only_a_change_that_nobody_can_have_heard_is_told_to_another_process() {
-        let refused = Status::from_error(Box::new(ConnectError("connection refused".into())));
-        assert!(was_not_sent(&refused));
-        for (status, exit) in [
-            (Status::from_error(Box::new(tonic::TimeoutExpired(()))), Exit::TimedOut),
-            (Status::deadline_exceeded("late"), Exit::TimedOut),
-            (Status::unavailable("a proxy says so"), Exit::Unavailable),
-            (Status::from_error("broken pipe".into()), Exit::Unavailable),
-        ] {
-            assert!(!was_not_sent(&status), "{status:?}");
-            let failure = of_change(&status, "here", SEEN_IN_JOBS);
-            assert_eq!((failure.exit, failure.hint.as_deref()), (exit, Some(SEEN_IN_JOBS)), "{status:?}");
-        }
-        assert_eq!(of_change(&Status::permission_denied("no"), "here", SEEN_IN_JOBS).exit, Exit::Denied);
     }
 
     #[test]

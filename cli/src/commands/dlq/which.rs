@@ -7,9 +7,8 @@ use idempo_proto::ops::v1::{DeadLetter, DeadLetterFilter, DeadLetterState, JobPa
 use jiff::Timestamp;
 
 use super::known::{self, Field};
-use super::service::{Service, is_job, short};
+use super::service::{Service, is_job, letter, short};
 use crate::context::Context;
-use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::stores::moment;
 
@@ -59,7 +58,7 @@ impl Filter {
     /// What to ask the service for.
     ///
     /// # Errors
-    /// [`Exit::NotFound`] with the nearest names where there is no such group, topic, event type, consumer or code; [`Exit::Usage`] where a moment is none.
+    /// [`crate::Exit::NotFound`] with the nearest names where there is no such group, topic, event type, consumer or code; [`crate::Exit::Usage`] where a moment is none.
     pub(super) async fn message(
         &self,
         state: DeadLetterState,
@@ -105,7 +104,7 @@ pub(super) enum Members {
 
 impl Members {
     /// # Errors
-    /// [`Exit::Usage`] where neither names nor a filter are given, or both, or a name is a job's; as [`Filter::message`].
+    /// [`crate::Exit::Usage`] where neither names nor a filter are given, or both, or a name is a job's; as [`Filter::message`].
     pub(super) async fn of(names: Vec<String>, filter: &Filter, service: &Service<'_>, context: &Context) -> Result<Self, Failure> {
         if names.is_empty() == filter.is_empty() {
             return Err(Failure::usage(
@@ -127,10 +126,20 @@ impl Members {
         }
     }
 
+    /// Asks whether this is to be done with them.
+    pub(super) fn confirm(&self, what: &str, context: &Context) -> Result<bool, Failure> {
+        match self {
+            Self::Named(names) if names.len() == 1 => {
+                context.confirm_on(&names.first().map_or_else(String::new, |name| letter(name)), what)
+            }
+            _ => context.confirm(what),
+        }
+    }
+
     /// Looks at what a job would have as members now, and makes none.
     ///
     /// # Errors
-    /// What the service would refuse the job for: [`Exit::NotFound`] with the nearest names, [`Exit::Conflict`] where one is not open, or none is.
+    /// What the service would refuse the job for: [`crate::Exit::NotFound`] with the nearest names, [`crate::Exit::Conflict`] where one is not open, or none is.
     pub(super) async fn look(&self, service: &Service<'_>) -> Result<Seen, Failure> {
         let (letters, has_more) = match self {
             Self::Named(names) => (service.letters_named(names).await?, false),
@@ -140,11 +149,10 @@ impl Members {
             }
         };
         if letters.is_empty() {
-            return Err(Failure::new(Exit::Conflict, "no open dead letter fits the filter"));
+            return Err(Failure::refused("NO_DEAD_LETTERS", "no open dead letter fits the filter"));
         }
         if let Some(settled) = letters.iter().find(|letter| letter.state() != DeadLetterState::Open) {
-            let failure = Failure::new(Exit::Conflict, format!("dead letter {} is not open", short(&settled.name)));
-            return Err(failure.hint(format!("`idempo dlq show {}` tells what has become of it", short(&settled.name))));
+            return Err(Failure::refused("DEAD_LETTER_NOT_OPEN", &format!("dead letter {} is not open", short(&settled.name))));
         }
         Ok(Seen {
             parts: parts_of(&letters),
@@ -173,13 +181,16 @@ impl Seen {
     }
 
     /// # Errors
-    /// [`Exit::Conflict`] where a job has one of them in hand: no other is begun then.
+    /// [`crate::Exit::Conflict`] where a job has one of them in hand: no other is begun then.
     pub(super) fn check_free(&self) -> Result<(), Failure> {
-        let Some(letter) = &self.in_job else { return Ok(()) };
-        let (name, job) = (short(&letter.name), short(&letter.job));
-        let failure = Failure::new(Exit::Conflict, format!("dead letter {name} is in job {job}, which is being applied"));
-        Err(failure.hint(format!("`idempo dlq job {job}` shows it")))
+        self.in_job.as_ref().map_or(Ok(()), |letter| Err(in_hand(letter)))
     }
+}
+
+/// A job has a dead letter in hand, and nothing else can be done with it.
+pub(super) fn in_hand(letter: &DeadLetter) -> Failure {
+    let (name, job) = (short(&letter.name), short(&letter.job));
+    Failure::refused("DEAD_LETTER_IN_JOB", &format!("dead letter {name} is in job {job}, which is being applied"))
 }
 
 fn parts_of(letters: &[DeadLetter]) -> Vec<JobPart> {
@@ -220,7 +231,7 @@ pub(super) fn in_words(count: impl std::fmt::Display, parts: &[JobPart]) -> Stri
 mod tests {
     use super::*;
 
-    fn letter(code: &str, event_type: &str) -> DeadLetter {
+    fn failed(code: &str, event_type: &str) -> DeadLetter {
         DeadLetter {
             code: code.to_owned(),
             event_type: event_type.to_owned(),
@@ -232,10 +243,10 @@ mod tests {
 
     #[test]
     fn what_is_taken_is_told_by_its_kinds_the_largest_first() {
-        let letters = [letter("A", ""), letter("B", "item_sent"), letter("B", "item_sent")];
+        let letters = [failed("A", ""), failed("B", "item_sent"), failed("B", "item_sent")];
         assert_eq!(in_words(3, &parts_of(&letters)), "3 dead letters (2 B item_sent of t at g, 1 A of t at g)");
         assert_eq!(in_words(1, &parts_of(letters.get(..1).expect("one"))), "1 dead letter (1 A of t at g)");
-        let many: Vec<DeadLetter> = (0..8).map(|number| letter(&format!("C{number}"), "")).collect();
+        let many: Vec<DeadLetter> = (0..8).map(|number| failed(&format!("C{number}"), "")).collect();
         assert!(in_words(8, &parts_of(&many)).ends_with("1 C4 of t at g, 3 of 3 other kinds)"));
     }
 }
