@@ -188,9 +188,11 @@ mod tests {
     use std::net::TcpListener;
     use std::time::Duration;
 
+    use clap::Parser as _;
     use tonic::Request;
 
     use super::*;
+    use crate::arguments::Arguments;
     use crate::failure::is_unreached;
 
     /// What comes of a call to `address`.
@@ -201,6 +203,39 @@ mod tests {
             request.set_timeout(limit);
             Client::new(channel(address).expect("an address")).get_relay_status(request).await.expect_err("nobody answers")
         })
+    }
+
+    /// A context whose profile has these relays.
+    fn context(name: &str, relays: &[String]) -> Context {
+        let file = std::env::temp_dir().join(format!("idempo-cli-relays-{name}-{}.toml", std::process::id()));
+        std::fs::write(&file, format!("[profiles.default]\nrelays = {relays:?}\n")).expect("a file");
+        let path = file.to_string_lossy().into_owned();
+        let arguments =
+            Arguments::try_parse_from(["idempo", "relay", "status", "--timeout", "300ms", "--config", &path]).expect("a command");
+        let context = Context::new(&arguments.global).expect("a context");
+        std::fs::remove_file(&file).expect("removed");
+        context
+    }
+
+    #[test]
+    fn a_change_that_one_may_have_heard_of_is_sent_to_no_other() {
+        let (mute, other) = (TcpListener::bind("127.0.0.1:0").expect("a port"), TcpListener::bind("127.0.0.1:0").expect("a port"));
+        other.set_nonblocking(true).expect("set");
+        let address = |listener: &TcpListener| listener.local_addr().expect("an address").to_string();
+        let context = context("change", &["127.0.0.1:1".to_owned(), address(&mute), address(&other)]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let failure = runtime.block_on(async {
+            let relays = Relays::new(&context).expect("relays");
+            let call = |mut relay: Client| {
+                let request = context.request(GetRelayStatusRequest::default());
+                async move { relay.get_relay_status(request).await }
+            };
+            relays.change("`idempo relay status`", call).await.expect_err("nobody answers")
+        });
+        assert_eq!(failure.exit, Exit::TimedOut, "{failure:?}");
+        assert!(failure.message.contains("the outcome is not known: look at `idempo relay status`"), "{failure:?}");
+        assert!(mute.accept().is_ok(), "the first one that listens is asked");
+        assert!(other.accept().is_err(), "and no other");
     }
 
     #[test]

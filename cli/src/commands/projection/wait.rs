@@ -29,7 +29,7 @@ pub(super) async fn until_ready(projector: &Projector<'_>, generation: &mut Gene
         *generation = match projector.generation(&generation.name).await {
             Err(failure) if failure.exit == Exit::NotFound => {
                 bar.finish_and_clear();
-                return Err(Failure::new(Exit::Conflict, format!("{} is gone: the rebuild was cancelled", generation.name)));
+                return Err(cancelled(&generation.name));
             }
             found => found?,
         };
@@ -45,13 +45,24 @@ pub(super) async fn until_ready(projector: &Projector<'_>, generation: &mut Gene
             let failure = Failure::new(Exit::Failed, format!("the rebuild can't go on: {} ({})", rebuild.failure, rebuild.failure_code));
             return Err(failure.hint("`idempo projection cancel` removes it"));
         }
-        if generation.state() != GenerationState::Building {
-            bar.finish_and_clear();
-            context.has_ended();
-            return Ok(());
+        match generation.state() {
+            GenerationState::Building => {}
+            GenerationState::Dropping => {
+                bar.finish_and_clear();
+                return Err(cancelled(&generation.name));
+            }
+            _ => {
+                bar.finish_and_clear();
+                context.has_ended();
+                return Ok(());
+            }
         }
         tokio::time::sleep(ASK_PAUSE).await;
     }
+}
+
+fn cancelled(generation: &str) -> Failure {
+    Failure::new(Exit::Conflict, format!("{generation} is gone: the rebuild was cancelled"))
 }
 
 /// Waits until a comparison has come to an end.
