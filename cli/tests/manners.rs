@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 
 use crate::world::World;
 
+/// A field of a document, and null where it has none.
+fn field<'a>(value: &'a Value, name: &str) -> &'a Value {
+    value.get(name).unwrap_or(&Value::Null)
+}
+
 /// Runs `idempo` with these words at a terminal, types `typed` once it asks, and gives how it ends and what was seen.
 fn asked(world: &World, words: &str, typed: impl FnOnce() -> &'static str) -> Result<(ExitStatus, String)> {
     let mut terminal = world.shell(&format!("exec script -qec 'idempo {words}' /dev/null"));
@@ -80,10 +85,13 @@ pub(crate) async fn a_dry_run_has_data_for_scripts(world: &mut World) -> Result<
     let ended = world.idempo("relay pause wallet --reason x --dry-run -o json")?;
     let printed: Value = serde_json::from_str(&ended.stdout).with_context(|| format!("{ended:?}"))?;
     ensure!(ended.code == 0 && ended.stderr.contains("dry run: would stop relaying"), "{ended:?}");
-    ensure!(printed["dry_run"] == true && printed["action"] == "relay pause" && printed["would"].is_string(), "{printed}");
+    ensure!(
+        *field(&printed, "dry_run") == true && *field(&printed, "action") == "relay pause" && field(&printed, "would").is_string(),
+        "{printed}"
+    );
     let ended = world.idempo("projection pause inventory --reason x --dry-run -o jsonl")?;
     let printed: Value = serde_json::from_str(&ended.stdout).with_context(|| format!("{ended:?}"))?;
-    ensure!(printed["target"] == json!("projections/inventory") && ended.stdout.lines().count() == 1, "{printed}");
+    ensure!(*field(&printed, "target") == json!("projections/inventory") && ended.stdout.lines().count() == 1, "{printed}");
     let text = world.idempo("projection pause inventory --reason x --dry-run")?;
     ensure!(text.code == 0 && text.stdout.is_empty(), "{text:?}");
     Ok(())

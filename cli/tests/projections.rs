@@ -31,6 +31,11 @@ async fn grant(world: &World, numbers: std::ops::Range<u32>) -> Result<()> {
     Ok(())
 }
 
+/// A field of a document, and null where it has none.
+fn field<'a>(value: &'a Value, name: &str) -> &'a Value {
+    value.get(name).unwrap_or(&Value::Null)
+}
+
 /// Runs a command that must end so, and say so on stderr.
 fn ends(world: &World, code: i32, said: &str, words: &str) -> Result<Ended> {
     let ended = world.idempo(&format!("projection {words}"))?;
@@ -47,18 +52,18 @@ fn status(world: &World) -> Result<Value> {
 }
 
 fn live(world: &World) -> Result<i64> {
-    status(world)?["live_generation"].as_i64().context("a live generation")
+    field(&status(world)?, "live_generation").as_i64().context("a live generation")
 }
 
 fn generation(world: &World, number: i64) -> Result<Option<Value>> {
     let found = status(world)?;
-    let generations = found["generations"].as_array().context("generations")?;
-    Ok(generations.iter().find(|generation| generation["generation"] == number).cloned())
+    let generations = field(&found, "generations").as_array().context("generations")?;
+    Ok(generations.iter().find(|generation| *field(generation, "generation") == number).cloned())
 }
 
 /// The number of a generation that a rebuild has printed.
 fn number(printed: &str) -> Result<i64> {
-    document(printed)?["generation"].as_i64().with_context(|| format!("a number in {printed}"))
+    field(&document(printed)?, "generation").as_i64().with_context(|| format!("a number in {printed}"))
 }
 
 async fn is_gone(world: &World, number: i64) {
@@ -69,8 +74,8 @@ async fn is_gone(world: &World, number: i64) {
 async fn building(world: &World) -> Result<i64> {
     let of = |world: &World| {
         let found = status(world).ok()?;
-        let generations = found["generations"].as_array()?;
-        generations.iter().find(|one| one["state"] == "GENERATION_STATE_BUILDING")?["generation"].as_i64()
+        let generations = field(&found, "generations").as_array()?;
+        generations.iter().find(|one| *field(one, "state") == "GENERATION_STATE_BUILDING").and_then(|one| field(one, "generation").as_i64())
     };
     eventually(HEED_LIMIT, "a generation is being built", async || of(world).is_some()).await;
     of(world).context("a generation")
@@ -129,8 +134,9 @@ pub(crate) async fn a_rebuild_from_kafka_is_one_of_all_records(world: &mut World
     ends(world, 2, "--workers", "rebuild inventory --workers 9 --reason x --yes")?;
     ends(world, 2, "--rps", "rebuild inventory --rps=-1 --reason x --yes")?;
     let built = ends(world, 0, "", "rebuild inventory --from kafka --rps 100000 --reason 'from kafka' --wait --yes -o json")?;
-    let rebuild = &document(&built.stdout)?["rebuild"];
-    ensure!(rebuild["source"] == "REBUILD_SOURCE_KAFKA" && rebuild["phase"] == "REBUILD_PHASE_DONE", "{rebuild}");
+    let built_one = document(&built.stdout)?;
+    let rebuild = field(&built_one, "rebuild");
+    ensure!(*field(rebuild, "source") == "REBUILD_SOURCE_KAFKA" && *field(rebuild, "phase") == "REBUILD_PHASE_DONE", "{rebuild}");
     let number = number(&built.stdout)?;
     ends(world, 0, "", &format!("verify inventory {number} --against fold --reason 'from kafka' --yes"))?;
     ends(world, 0, "", &format!("drop inventory {number} --reason 'from kafka' --yes"))?;
@@ -194,7 +200,7 @@ pub(crate) async fn a_generation_that_is_behind_is_switched_to_by_force_alone(wo
     );
     in_view(world, &hold).await?;
     let is_behind = |world: &World| {
-        generation(world, number).ok().flatten().is_some_and(|found| found["lag_events"].as_i64().is_some_and(|lag| lag > 0))
+        generation(world, number).ok().flatten().is_some_and(|found| field(&found, "lag_events").as_i64().is_some_and(|lag| lag > 0))
     };
     let mut next = 3_200;
     eventually(HEED_LIMIT, "it falls behind", async || {
