@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr as _;
-use std::time::Duration;
 
 use bytes::Bytes;
 use idempo_proto::event::v1::EventEnvelope;
@@ -21,8 +20,8 @@ use crate::ids;
 use crate::ledger::Balance;
 use crate::live::Cursor;
 
-/// How long one statement may take where nothing else is said: it may read a whole table.
-const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
+/// What every session is bounded by: it reads whole tables, and writes nothing.
+const OPTIONS: &str = "-c statement_timeout=60s -c default_transaction_read_only=on";
 
 /// A connection of the auditor's. It is closed when this is dropped.
 pub struct Session {
@@ -37,21 +36,10 @@ impl Session {
     /// # Errors
     /// When the URL is none, the database is away, or does not let the auditor in.
     pub async fn open(url: &str) -> Result<Self, Error> {
-        Self::open_with(url, STATEMENT_LIMIT).await
-    }
-
-    /// The same, where one statement may take so long, to the millisecond. It writes nothing.
-    ///
-    /// # Errors
-    /// As [`Session::open`].
-    pub async fn open_with(url: &str, statement_limit: Duration) -> Result<Self, Error> {
         let unnamed = |source| Error::Database { name: "of this URL".to_owned(), source };
         let mut config = tokio_postgres::Config::from_str(url).map_err(unnamed)?;
         let name = config.get_dbname().unwrap_or_default().to_owned();
-        // 0 would be no limit at all, and more than this none that the server knows.
-        let limit_ms = statement_limit.as_millis().clamp(1, i32::MAX.unsigned_abs().into());
-        let ours = format!("-c statement_timeout={limit_ms} -c default_transaction_read_only=on");
-        let options = config.get_options().map_or_else(|| ours.clone(), |given| format!("{given} {ours}"));
+        let options = config.get_options().map_or_else(|| OPTIONS.to_owned(), |given| format!("{given} {OPTIONS}"));
         config.options(options).application_name("idempo-checker");
         let (client, connection) = config.connect(NoTls).await.map_err(|source| Error::Database { name: name.clone(), source })?;
         let connection = tokio::spawn(async move {
@@ -66,16 +54,6 @@ impl Session {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// How many events the store has, counted up to `most`.
-    ///
-    /// # Errors
-    /// When they can't be counted.
-    pub async fn events_up_to(&self, most: u64) -> Result<u64, Error> {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let counted = self.read(include_str!("sql/count_events.sql"), &[&most], |_, row| self.unsigned(row, "events")).await?;
-        Ok(counted.into_iter().sum())
     }
 
     /// Every event, stream and key of an event store, as of one moment.

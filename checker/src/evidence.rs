@@ -12,7 +12,7 @@ use crate::history::History;
 use crate::kafka;
 use crate::poison::Injected;
 
-/// How long one topic may take to be read at the end of a run.
+/// How long one topic may take to be read.
 const DUMP_LIMIT: Duration = Duration::from_secs(60);
 /// For how long a session may be idle in a transaction: less is a transaction under way.
 const IDLE_LEAST_MS: i64 = 1_000;
@@ -133,8 +133,8 @@ impl Auditor {
         let (wallet, inventory, topics, dead_letters) = tokio::try_join!(
             self.wallet.store(),
             self.inventory.store(),
-            dump(&sources.brokers, &sources.topics, DUMP_LIMIT),
-            dump(&sources.brokers, &sources.dead_letters, DUMP_LIMIT)
+            dump(&sources.brokers, &sources.topics),
+            dump(&sources.brokers, &sources.dead_letters)
         )?;
         let mut idle = Vec::new();
         for session in [&self.wallet, &self.inventory, &self.view].into_iter().chain(&self.ops) {
@@ -188,14 +188,14 @@ impl Auditor {
     }
 }
 
-/// Dumps topics. Each may take as long as `limit`.
+/// Dumps topics.
 ///
 /// # Errors
 /// As [`kafka::dump`].
-pub async fn dump(brokers: &str, topics: &[String], limit: Duration) -> Result<Vec<Topic>, Error> {
+pub async fn dump(brokers: &str, topics: &[String]) -> Result<Vec<Topic>, Error> {
     let mut dumps = Vec::with_capacity(topics.len());
     for topic in topics {
-        dumps.push(kafka::dump(brokers, topic, limit).await?);
+        dumps.push(kafka::dump(brokers, topic, DUMP_LIMIT).await?);
     }
     Ok(dumps)
 }

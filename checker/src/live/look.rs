@@ -9,7 +9,7 @@ use crate::checks::money::Sums;
 use crate::databases::Session;
 use crate::error::Error;
 use crate::evidence::{Sources, dump};
-use crate::facts::{Checkpoint, IdleTransaction, Outbox, Place, Store, Tables, Topic, View};
+use crate::facts::{IdleTransaction, Outbox, Place, Store, Tables, Topic, View};
 use crate::kafka;
 
 /// For how long a session may be idle in a transaction, in milliseconds: less is a transaction under way.
@@ -20,39 +20,6 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// How long what was there at the beginning may take to be everywhere.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience(pub Duration);
-
-/// How long one table or one topic may take to be read.
-#[derive(Debug, Clone, Copy)]
-pub struct ReadLimit(pub Duration);
-
-/// How much there is to be looked at, all of which is held in memory at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
-    /// Events of the stores; of each, no more are counted than one above what is allowed.
-    pub events: u64,
-    /// Records of the topics, with those that mark the ends of transactions.
-    pub records: u64,
-}
-
-impl Size {
-    /// Looks how much there is. Of each store, `events_max` and one more are counted.
-    ///
-    /// # Errors
-    /// When stores or brokers can't be asked.
-    pub async fn look(sources: &Sources, events_max: u64, limit: ReadLimit) -> Result<Self, Error> {
-        let most = events_max.saturating_add(1);
-        let counted = async |url: &str| Session::open_with(url, limit.0).await?.events_up_to(most).await;
-        let (wallet, inventory, ends, beginnings) = tokio::try_join!(
-            counted(&sources.wallet),
-            counted(&sources.inventory),
-            kafka::ends(&sources.brokers, &sources.topics),
-            kafka::beginnings(&sources.brokers, &sources.topics)
-        )?;
-        let begins = |end: &Checkpoint| beginnings.get(&(end.topic.clone(), end.partition)).copied().unwrap_or(0);
-        let records = ends.iter().map(|end| u64::try_from(end.next_offset - begins(end)).unwrap_or(0)).sum();
-        Ok(Self { events: wallet.saturating_add(inventory), records })
-    }
-}
 
 /// How far an outbox says that it is in Kafka.
 #[derive(Debug, Clone, Default)]
@@ -148,14 +115,14 @@ impl Look {
     ///
     /// # Errors
     /// When something can't be read.
-    pub async fn take(sources: &Sources, patience: Patience, limit: ReadLimit, discarded: &HashSet<Place>) -> Result<Self, Error> {
-        let open = |url| Session::open_with(url, limit.0);
-        let (wallet, inventory, view) = tokio::try_join!(open(&sources.wallet), open(&sources.inventory), open(&sources.inventory_view))?;
+    pub async fn take(sources: &Sources, patience: Patience, discarded: &HashSet<Place>) -> Result<Self, Error> {
+        let (wallet, inventory, view) =
+            tokio::try_join!(Session::open(&sources.wallet), Session::open(&sources.inventory), Session::open(&sources.inventory_view))?;
         let mut look = Self { databases: 3, ..Self::default() };
         look.await_what_is_there([&wallet, &inventory], &inventory, &view, patience).await?;
         look.cursors = vec![wallet.cursor().await?, inventory.cursor().await?];
         look.view = view.view().await?;
-        (look.topics, look.beginnings) = topics(sources, limit).await?;
+        (look.topics, look.beginnings) = topics(sources).await?;
         let (wallet_store, tables, sums) = wallet.wallet().await?;
         look.stores = vec![wallet_store, inventory.store().await?];
         (look.wallet_tables, look.wallet_sums) = (tables, sums);
@@ -209,11 +176,11 @@ impl Look {
 
 /// Every topic, all read at once, and where logs begin that have lost their beginning: asked after the topic was read, so that none is missed that it lost
 /// before.
-async fn topics(sources: &Sources, limit: ReadLimit) -> Result<(Vec<Topic>, HashMap<(String, i32), i64>), Error> {
+async fn topics(sources: &Sources) -> Result<(Vec<Topic>, HashMap<(String, i32), i64>), Error> {
     let read = |name: &String| {
         let (brokers, names) = (sources.brokers.clone(), vec![name.clone()]);
         tokio::spawn(async move {
-            let topics = dump(&brokers, &names, limit.0).await?;
+            let topics = dump(&brokers, &names).await?;
             Ok((topics, kafka::beginnings(&brokers, &names).await?))
         })
     };

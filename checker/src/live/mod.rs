@@ -16,14 +16,12 @@
 //! What the read model has parked is below its checkpoints and not in its rows: it says so in the same look (2). What is no event and was discarded by
 //! people is left out of the topics; nothing else is.
 //!
-//! All that is looked at is in memory at once: [`Size::look`] says beforehand how much that is, and who asks for an audit says how much it may be.
-//!
 //! That everything comes to rest (I13) is asked of what was there when the audit began.
 
 mod flow;
 mod look;
 
-pub use look::{Cursor, Look, Patience, ReadLimit, Size};
+pub use look::{Cursor, Look, Patience};
 
 use std::collections::HashSet;
 
@@ -36,12 +34,12 @@ use crate::ledger;
 use crate::report::Report;
 
 /// Looks at everything and checks it. `discarded` are the places of dead letters that people have discarded: what is there and is no event of a store
-/// is no flaw. One table or one topic may take as long as `limit` to be read.
+/// is no flaw.
 ///
 /// # Errors
 /// When something can't be read. A stored event that can't be decoded is [`Error::Format`].
-pub async fn audit(sources: &Sources, patience: Patience, limit: ReadLimit, discarded: &HashSet<Place>) -> Result<Report, Error> {
-    let look = Look::take(sources, patience, limit, discarded).await?;
+pub async fn audit(sources: &Sources, patience: Patience, discarded: &HashSet<Place>) -> Result<Report, Error> {
+    let look = Look::take(sources, patience, discarded).await?;
     Ok(check(&look))
 }
 
