@@ -104,6 +104,26 @@ impl Store {
         futures_util::future::try_join_all(opening).await
     }
 
+    /// Connects to the stores of the profile, each for itself: those that are reached, and why others are not.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] where the profile has none.
+    pub async fn open_each(context: &Context) -> Result<(Vec<Self>, Vec<(String, Failure)>), Failure> {
+        let stores = &context.profile().stores;
+        if stores.is_empty() {
+            return Err(missing("stores"));
+        }
+        let opening = stores.iter().map(|(name, url)| async move { (name.clone(), connect(name, url).await) });
+        let (mut reached, mut away) = (Vec::new(), Vec::new());
+        for (name, client) in futures_util::future::join_all(opening).await {
+            match client {
+                Ok(client) => reached.push(Self { name, client }),
+                Err(failure) => away.push((name, failure)),
+            }
+        }
+        Ok((reached, away))
+    }
+
     /// Events, in the order of their numbers, handed over as they come; `each` says whether it wants more.
     ///
     /// # Errors

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use idempo_devstack::testing;
 use idempo_proto::ops::v1::{
-    AuditEntry, GetQuarantinedRowRequest, GetRelayStatusRequest, ListAuditEntriesRequest, ListQuarantinedRowsRequest, Outbox, OutboxState,
-    PauseOutboxRequest, QuarantineFilter, QuarantineState, RequeueRowsRequest, ResumeOutboxRequest, SkipRowsRequest, StepDownRequest,
+    AuditEntry, GetQuarantinedRowRequest, GetRelayStatusRequest, ListAuditEntriesRequest, ListQuarantinedRowsRequest, NoteReplayRequest,
+    Outbox, OutboxState, PauseOutboxRequest, QuarantineFilter, QuarantineState, RequeueRowsRequest, ResumeOutboxRequest, SkipRowsRequest, StepDownRequest,
 };
 use idempo_rpc::status::reason;
 use tonic::{Code, Request};
@@ -170,6 +170,31 @@ async fn what_is_refused_changes_nothing_and_is_in_the_audit() {
     assert_eq!(skip(&mut operations, parked).await.expect("done").skipped_count, 1);
     assert_eq!(skip(&mut operations, parked).await.expect("done").skipped_count, 0);
     assert_eq!(requeue_key(&mut operations, 1).await.expect("done").requeued_count, 1);
+}
+
+#[tokio::test]
+async fn a_replay_is_noted_with_its_topic_its_events_and_its_reason() {
+    let stage = Stage::new().await;
+    let relay = stage.relay("first").start();
+    let mut operations = relay.operations().await;
+    let note = NoteReplayRequest {
+        parent: OUTBOX.to_owned(),
+        topic: "economy-events".to_owned(),
+        event_count: 7,
+        selection: "of one player".to_owned(),
+        reason: "a consumer lost them".to_owned(),
+    };
+    operations.note_replay(by_operator(note.clone())).await.expect("noted");
+    let wrong = NoteReplayRequest { topic: String::new(), event_count: -1, ..note };
+    let refused = operations.note_replay(by_operator(wrong)).await.expect_err("refused");
+    assert_eq!((refused.code(), reason(&refused).as_deref()), (Code::InvalidArgument, Some("INVALID_FIELD")));
+    let entries = audit(&mut operations).await;
+    let told: Vec<_> = entries.iter().map(|e| [&e.action, &e.target, &e.outcome, &e.reason].map(String::as_str)).collect();
+    assert_eq!(told, [
+        ["replay", "topic ", "INVALID_FIELD", "a consumer lost them"],
+        ["replay", "topic economy-events", "DONE", "a consumer lost them"],
+    ]);
+    assert_eq!(entries.last().map(|entry| entry.detail.as_str()), Some("7 events: of one player"));
 }
 
 #[tokio::test]

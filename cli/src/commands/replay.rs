@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use clap::Args;
 use idempo_kafka::{Delivery, Outgoing, Producer, ProducerConfig, SendError, TopicSpec, ensure_topics, partition_of};
+use idempo_proto::ops::v1::NoteReplayRequest;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::event::Which;
+use super::relay::relay_call;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::print::{Printer, tell};
-use crate::stores::{Store, StoredEvent};
+use crate::relays::Relays;
+use crate::stores::{Store, StoredEvent, Wanted};
 use crate::topics::{Topics, wrong};
 
 /// The topic that economy events have; a topic for a replay is like it.
@@ -31,6 +34,11 @@ const RETENTION_HOURS: u32 = 168;
 
 /// Writes events of the stores into a topic of their own: the same keys and the same bytes, those of one key in their order. The live topics are refused.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  idempo replay --to replay-of-red --player $RED --reason 'for support' --dry-run
+  idempo replay --to all-of-today --since 24h --rps 1000 --reason 'a new read model is tried out' --yes
+  idempo replay --to economy-events --stream $STREAM --force --reason 'its records were removed' --yes")]
 pub struct Command {
     /// The topic; it is made where it is not there.
     #[arg(long, value_name = "TOPIC")]
@@ -47,7 +55,8 @@ pub struct Command {
     /// How many brokers keep the topic, where it is made.
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     replication: i16,
-    /// Also into a topic of the platform, where consumers read it. They pass over what they have had, and stop at what they can't place.
+    /// Also into a topic of the platform, where consumers read it. They pass over what they have had, and stop at what they can't place. A relay notes it in
+    /// the audit of each store before anything is written: that takes an operator's token.
     #[arg(long)]
     force: bool,
 }
@@ -55,7 +64,8 @@ pub struct Command {
 /// Runs the command.
 ///
 /// # Errors
-/// [`Exit::Conflict`] where the topic is one of the platform's; [`Exit::Partial`] where the brokers did not take everything.
+/// [`Exit::Conflict`] where the topic is one of the platform's; [`Exit::Partial`] where the brokers did not take everything. Nothing is written where a
+/// relay has to note it and does not: [`Exit::Unavailable`] where none is reached, [`Exit::Denied`] where the caller may not do this.
 pub async fn run(command: &Command, context: &Context, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
     let known = idempo_schemas::topics();
     let is_live = known.topics.iter().any(|topic| topic.name == command.to || topic.dead_letter == command.to);
@@ -63,26 +73,25 @@ pub async fn run(command: &Command, context: &Context, printer: &mut Printer<'_>
         let failure = Failure::new(Exit::Conflict, format!("{} is a topic that the platform reads", command.to));
         return Err(failure.hint("a topic of its own takes a replay; --force writes to this one all the same"));
     }
+    let reason = context.reason()?;
     let wanted = command.which.wanted(command.stream, context.now())?;
     let stores = Store::open(context, command.which.store.as_deref()).await?;
-    let mut events = 0_u64;
+    let mut counts = Vec::new();
     for store in &stores {
+        let mut events = 0_u64;
         store.each(&wanted, |_| Ok(counted(&mut events))).await?;
+        counts.push(events);
     }
+    let events = counts.iter().sum();
     if !context.confirm(&format!("write {events} events to {}", command.to))? {
         return Ok(Exit::Done);
     }
     let partitions = known.by_name(&command.to).or_else(|| known.by_name(LIKE)).map_or(1, |topic| topic.partitions);
     let topics = Topics::new(context)?;
-    if !is_live {
-        let spec = TopicSpec {
-            name: command.to.clone(),
-            partitions,
-            retention_hours: RETENTION_HOURS,
-            replication: command.replication,
-            min_insync: 1,
-        };
-        ensure_topics(topics.config(), &[spec]).await.map_err(wrong)?;
+    if is_live {
+        command.note(&stores, &counts, &reason, context).await?;
+    } else {
+        command.make_topic(&topics, partitions).await?;
     }
     let mut sending = Sending::start(command, &topics, partitions, events)?;
     for store in &stores {
@@ -90,10 +99,52 @@ pub async fn run(command: &Command, context: &Context, printer: &mut Printer<'_>
     }
     let (sent, refused) = sending.end().await?;
     printer.one(
-        &json!({ "topic": command.to, "events": events, "written": sent, "refused": refused }),
+        &json!({ "topic": command.to, "events": events, "written": sent, "refused": refused, "reason": reason }),
         &[("topic", command.to.as_str().into()), ("written", sent.into()), ("refused", refused.into())],
     )?;
     Ok(if refused > 0 { Exit::Partial } else { Exit::Done })
+}
+
+impl Command {
+    /// Has a relay note in each store's audit what is about to be written. Whoever may not do it is refused here, before the first record.
+    async fn note(&self, stores: &[Store], counts: &[u64], reason: &str, context: &Context) -> Result<(), Failure> {
+        let relays = Relays::new(context)?;
+        for (store, events) in stores.iter().zip(counts) {
+            let asked = NoteReplayRequest {
+                parent: format!("outboxes/{}", store.name),
+                topic: self.to.clone(),
+                event_count: i64::try_from(*events).unwrap_or(i64::MAX),
+                selection: self.selection(),
+                reason: reason.to_owned(),
+            };
+            let call = |mut relay: crate::relays::Client| {
+                relay_call(context, asked.clone(), async move |request| relay.note_replay(request).await)
+            };
+            relays.ask(call).await?;
+        }
+        Ok(())
+    }
+
+    /// Which events, as the flags say it.
+    fn selection(&self) -> String {
+        let Which { store, player, since, until, kind } = &self.which;
+        let given = [
+            self.stream.map(|stream| format!("--stream {stream}")),
+            store.as_ref().map(|store| format!("--store {store}")),
+            player.map(|player| format!("--player {player}")),
+            since.as_ref().map(|since| format!("--since {since}")),
+            until.as_ref().map(|until| format!("--until {until}")),
+            kind.as_ref().map(|kind| format!("--type {kind}")),
+        ];
+        let given: Vec<String> = given.into_iter().flatten().collect();
+        if given.is_empty() { "all".to_owned() } else { given.join(" ") }
+    }
+
+    async fn make_topic(&self, topics: &Topics, partitions: i32) -> Result<(), Failure> {
+        let spec =
+            TopicSpec { name: self.to.clone(), partitions, retention_hours: RETENTION_HOURS, replication: self.replication, min_insync: 1 };
+        ensure_topics(topics.config(), &[spec]).await.map_err(wrong)
+    }
 }
 
 fn counted(events: &mut u64) -> bool {
@@ -139,7 +190,7 @@ impl<'a> Sending<'a> {
         Ok(Self { command, producer, partitions, outcome, bar, sent: 0, began: tokio::time::Instant::now() })
     }
 
-    async fn store(&mut self, store: &Store, wanted: &crate::stores::Wanted) -> Result<(), Failure> {
+    async fn store(&mut self, store: &Store, wanted: &Wanted) -> Result<(), Failure> {
         // One page of the store at a time: what is read is sent before more is read.
         let (sender, mut receiver) = tokio::sync::mpsc::channel::<StoredEvent>(IN_FLIGHT_MAX);
         let reading = store.each_to(wanted, sender);

@@ -99,5 +99,6 @@ rpcs! {
     pause_outbox = pause(PauseOutboxRequest) -> PauseOutboxResponse;
     resume_outbox = resume(ResumeOutboxRequest) -> ResumeOutboxResponse;
     step_down = give_up(StepDownRequest) -> StepDownResponse;
+    note_replay = note_replay(NoteReplayRequest) -> NoteReplayResponse;
     list_audit_entries = list_audit(ListAuditEntriesRequest) -> ListAuditEntriesResponse;
 }

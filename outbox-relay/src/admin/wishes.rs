@@ -1,10 +1,10 @@
 //! What people want of an outbox.
 
 use idempo_proto::ops::v1::{
-    PauseOutboxRequest, PauseOutboxResponse, RequeueRowsRequest, RequeueRowsResponse, ResumeOutboxRequest, ResumeOutboxResponse,
+    NoteReplayRequest, NoteReplayResponse, PauseOutboxRequest, PauseOutboxResponse, RequeueRowsRequest, RequeueRowsResponse, ResumeOutboxRequest, ResumeOutboxResponse,
     SkipRowsRequest, SkipRowsResponse, StepDownRequest, StepDownResponse,
 };
-use idempo_rpc::operators::{Attempt, Refused, target_of};
+use idempo_rpc::operators::{Attempt, Audit as _, Entry, Refused, target_of};
 use idempo_rpc::status::refusal;
 use idempo_rpc::{Caller, Violations};
 use tokio_postgres::Row;
@@ -17,6 +17,10 @@ use super::{DOMAIN, Operated, Operations, failed_statement};
 
 /// The most rows that one request names.
 const NAMES_MAX: usize = 1_000;
+/// The longest name that Kafka has for a topic, in characters.
+const TOPIC_CHARS_MAX: usize = 249;
+/// The longest text that says which events are replayed, in characters.
+const SELECTION_CHARS_MAX: usize = 500;
 
 impl Operations {
     pub(super) async fn requeue(&self, request: Request<RequeueRowsRequest>) -> Result<RequeueRowsResponse, Status> {
@@ -52,6 +56,15 @@ impl Operations {
         let outbox = self.wished("step_down", &asked.name, metadata)?;
         let attempt = Attempt { metadata, action: "step_down", target: format!("epoch {}", asked.epoch), reason: &asked.reason };
         let outcome = outbox.step_down(&attempt, asked.epoch).await;
+        attempt.concluded(outbox, outcome).await
+    }
+
+    pub(super) async fn note_replay(&self, request: Request<NoteReplayRequest>) -> Result<NoteReplayResponse, Status> {
+        let (metadata, asked) = (request.metadata(), request.get_ref());
+        let outbox = self.wished("replay", &asked.parent, metadata)?;
+        let topic: String = asked.topic.chars().filter(|c| !c.is_control()).take(TOPIC_CHARS_MAX).collect();
+        let attempt = Attempt { metadata, action: "replay", target: format!("topic {topic}"), reason: &asked.reason };
+        let outcome = outbox.note_replay(&attempt, asked).await;
         attempt.concluded(outbox, outcome).await
     }
 
@@ -127,6 +140,20 @@ impl Operated {
                 Err(Refused::Noted(refused.metadata("epoch", held).into_status()))
             }
         }
+    }
+
+    /// The entry is all that comes of it.
+    async fn note_replay(&self, attempt: &Attempt<'_>, asked: &NoteReplayRequest) -> Result<NoteReplayResponse, Refused> {
+        let mut violations = Violations::new();
+        let caller = attempt.caller(&mut violations);
+        violations.text("topic", &asked.topic, 1..=TOPIC_CHARS_MAX);
+        violations.text("selection", &asked.selection, 0..=SELECTION_CHARS_MAX);
+        let count = violations.int("event_count", asked.event_count, 0..=i64::MAX);
+        let (caller, count) = violations.accept(DOMAIN, (caller, count))?;
+        let detail = format!("{count} events: {}", asked.selection);
+        let (action, target, reason) = (attempt.action, attempt.target.as_str(), attempt.reason);
+        let noted = self.add(Entry { caller: &caller, action, target, reason, outcome: "DONE", detail: &detail }).await;
+        noted.map(|()| NoteReplayResponse {}).map_err(Refused::Noted)
     }
 
     /// The rows that are named.

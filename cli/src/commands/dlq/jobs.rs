@@ -88,7 +88,7 @@ fn goes_ahead(context: &Context) -> bool {
 /// Asks whether a job is to be planned, of what there is now.
 async fn confirmed(members: &Members, action: JobAction, service: &Service<'_>, context: &Context) -> Result<bool, Failure> {
     let seen = members.look(service).await?;
-    members.confirm(&format!("plan a job that {}s {}", verb(action), seen.text()), context)
+    members.confirm(&format!("plan a job that {}s {}", verb(action), seen.text(members)), context)
 }
 
 const fn verb(action: JobAction) -> &'static str {
@@ -136,12 +136,12 @@ async fn begin(members: Members, wanted: Wanted, service: &Service<'_>, context:
     if !goes_ahead(context) {
         let seen = members.look(service).await?;
         seen.check_free()?;
-        members.confirm(&question(wanted.action, &seen.text()), context)?;
+        members.confirm(&question(wanted.action, &seen.text(&members)), context)?;
         return Ok(None);
     }
     let job = plan(service, &members, wanted.action, wanted.reason.clone()).await?;
     let (name, reason) = (job.name.clone(), wanted.reason.clone());
-    match begin_made(job, wanted, service, context).await {
+    match begin_made(job, &members, wanted, service, context).await {
         Ok(job) => Ok(Some(job)),
         Err(failure) => {
             tell(&left_planned(&name, reason, &failure, service));
@@ -168,10 +168,16 @@ fn left_planned(job: &str, reason: String, failure: &Failure, service: &Service<
 }
 
 /// Begins a job that was just made, once whoever asks has seen what is in it.
-async fn begin_made(job: DeadLetterJob, wanted: Wanted, service: &Service<'_>, context: &Context) -> Result<DeadLetterJob, Failure> {
+async fn begin_made(
+    job: DeadLetterJob,
+    members: &Members,
+    wanted: Wanted,
+    service: &Service<'_>,
+    context: &Context,
+) -> Result<DeadLetterJob, Failure> {
     tell_of_refused(&job, wanted.force);
     if !context.yes {
-        context.confirm_on(&job.name, &question(wanted.action, &in_words(job.member_count, &job.parts)))?;
+        context.confirm_on(&job.name, &question(wanted.action, &members.in_words(job.member_count, &job.parts)))?;
     }
     apply(job, wanted, service).await
 }

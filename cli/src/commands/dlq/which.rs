@@ -1,6 +1,7 @@
 //! Which dead letters are meant: by their names, or by a filter.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use clap::Args;
 use idempo_proto::ops::v1::{DeadLetter, DeadLetterFilter, DeadLetterState, JobPart};
@@ -126,6 +127,18 @@ impl Members {
         }
     }
 
+    /// What so many of these kinds come to, in a sentence.
+    pub(super) fn in_words(&self, count: impl Display, parts: &[JobPart]) -> String {
+        match self {
+            Self::Named(names) if names.len() == 1 => {
+                let kinds = kinds(parts);
+                let name = names.first().map_or("", |name| short(name));
+                format!("dead letter {name} ({})", kinds.strip_prefix("1 ").unwrap_or(&kinds))
+            }
+            _ => in_words(count, parts),
+        }
+    }
+
     /// Asks whether this is to be done with them.
     pub(super) fn confirm(&self, what: &str, context: &Context) -> Result<bool, Failure> {
         match self {
@@ -175,9 +188,9 @@ pub(super) struct Seen {
 
 impl Seen {
     /// What it comes to, in a sentence.
-    pub(super) fn text(&self) -> String {
+    pub(super) fn text(&self, members: &Members) -> String {
         let more = if self.has_more { "more than " } else { "" };
-        format!("{more}{}", in_words(self.count, &self.parts))
+        format!("{more}{}", members.in_words(self.count, &self.parts))
     }
 
     /// # Errors
@@ -212,7 +225,13 @@ fn parts_of(letters: &[DeadLetter]) -> Vec<JobPart> {
 }
 
 /// So many dead letters, and what kinds of them: `2 dead letters (2 VERSION_GAP item_granted of economy-events at idempo.inventory.g1)`.
-pub(super) fn in_words(count: impl std::fmt::Display, parts: &[JobPart]) -> String {
+pub(super) fn in_words(count: impl Display, parts: &[JobPart]) -> String {
+    let count = count.to_string();
+    let letters = if count == "1" { "dead letter" } else { "dead letters" };
+    format!("{count} {letters} ({})", kinds(parts))
+}
+
+fn kinds(parts: &[JobPart]) -> String {
     let kind = |part: &JobPart| {
         let of = if part.event_type.is_empty() { String::new() } else { format!(" {}", part.event_type) };
         format!("{} {}{of} of {} at {}", part.count, part.code, part.topic, part.consumer_group)
@@ -222,9 +241,7 @@ pub(super) fn in_words(count: impl std::fmt::Display, parts: &[JobPart]) -> Stri
         let others: i64 = parts.iter().skip(KINDS_TOLD_MAX).map(|part| part.count).sum();
         kinds.push(format!("{others} of {} other kinds", parts.len() - KINDS_TOLD_MAX));
     }
-    let count = count.to_string();
-    let letters = if count == "1" { "dead letter" } else { "dead letters" };
-    format!("{count} {letters} ({})", kinds.join(", "))
+    kinds.join(", ")
 }
 
 #[cfg(test)]
@@ -246,6 +263,8 @@ mod tests {
         let letters = [failed("A", ""), failed("B", "item_sent"), failed("B", "item_sent")];
         assert_eq!(in_words(3, &parts_of(&letters)), "3 dead letters (2 B item_sent of t at g, 1 A of t at g)");
         assert_eq!(in_words(1, &parts_of(letters.get(..1).expect("one"))), "1 dead letter (1 A of t at g)");
+        let one = Members::Named(vec!["deadLetters/g.t.0.7".to_owned()]);
+        assert_eq!(one.in_words(1, &parts_of(letters.get(..1).expect("one"))), "dead letter g.t.0.7 (A of t at g)");
         let many: Vec<DeadLetter> = (0..8).map(|number| failed(&format!("C{number}"), "")).collect();
         assert!(in_words(8, &parts_of(&many)).ends_with("1 C4 of t at g, 3 of 3 other kinds)"));
     }

@@ -1,12 +1,15 @@
 //! Whether processes ask for a token, and know ours.
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
 use idempo_proto::ops::v1::dead_letter_service_client::DeadLetterServiceClient;
 use idempo_proto::ops::v1::projection_service_client::ProjectionServiceClient;
 use idempo_proto::ops::v1::relay_service_client::RelayServiceClient;
 use idempo_proto::ops::v1::{GetRelayStatusRequest, ListJobsRequest, ListProjectionsRequest};
 use tonic::{Code, Request, Status};
 
-use super::{CHECK_TIMEOUT, Check, Finding};
+use super::{Check, Finding};
 use crate::context::{Context, channel};
 use crate::failure::Failure;
 
@@ -27,18 +30,19 @@ enum With {
 }
 
 /// Asks every process of the profile that can be operated, once with our token and once without. Those that are away are told of elsewhere.
-pub(super) async fn check(context: &Context) -> Check {
+pub(super) async fn check(context: &Context, limit: Duration) -> Check {
     let profile = context.profile();
     let relays = profile.relays.iter().map(|address| (Served::Relay, address));
     let dead_letters = profile.dead_letters.iter().map(|address| (Served::DeadLetters, address));
     let projectors = profile.projectors.values().map(|address| (Served::Projection, address));
     let (mut asked, mut open, mut denied) = (0_usize, Vec::new(), String::new());
-    for (served, address) in relays.chain(dead_letters).chain(projectors) {
-        let (Some(without), Some(with)) =
-            (is_let_in(served, address, context, With::Nothing).await, is_let_in(served, address, context, With::Token).await)
-        else {
-            continue;
-        };
+    let asking = relays.chain(dead_letters).chain(projectors).map(|(served, address)| async move {
+        let asked = |with| tokio::time::timeout(limit, is_let_in(served, address, context, with));
+        let (without, with) = tokio::join!(asked(With::Nothing), asked(With::Token));
+        (address, without.ok().flatten(), with.ok().flatten())
+    });
+    for (address, without, with) in join_all(asking).await {
+        let (Some(without), Some(with)) = (without, with) else { continue };
         asked += 1;
         if without.is_ok() {
             open.push(address.as_str());
@@ -78,7 +82,7 @@ async fn is_let_in(served: Served, address: &str, context: &Context, with: With)
             }
         }
     };
-    let answered: Result<(), Status> = tokio::time::timeout(CHECK_TIMEOUT, asked).await.ok()?;
+    let answered: Result<(), Status> = asked.await;
     match answered {
         Ok(()) => Some(Ok(())),
         Err(status) if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied) => Some(Err(status.into())),

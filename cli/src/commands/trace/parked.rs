@@ -7,12 +7,12 @@ use idempo_proto::ops::v1::{
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
-use super::Reader;
+use super::{Gaps, Reader};
 use crate::commands::dlq::service::{Service, short};
 use crate::commands::dlq::shown::state_cell;
 use crate::context::{Context, channel};
 use crate::failure::{Failure, one_line};
-use crate::print::{Cell, Printer, Tone, tell};
+use crate::print::{Cell, Printer, Tone};
 use crate::topics::Found;
 use idempo_message::json_of;
 
@@ -57,23 +57,20 @@ impl Trouble {
     }
 }
 
-/// What the record of an event with this key has come to. Who is away is warned of, and not waited for.
-pub(super) async fn look(context: &Context, key: &str, record: &Found, readers: &[Reader]) -> Vec<Trouble> {
+/// What the record of an event with this key has come to. Who is away is a gap, and is not waited for.
+pub(super) async fn look(context: &Context, key: &str, record: &Found, readers: &[Reader], gaps: &mut Gaps) -> Vec<Trouble> {
     let mut troubles = Vec::new();
-    let dead = dead(context, key, record).await;
-    troubles.extend(or_warned(dead).into_iter().map(|letter| Trouble::Dead(Box::new(letter))));
+    match dead(context, key, record).await {
+        Ok(letters) => troubles.extend(letters.into_iter().map(|letter| Trouble::Dead(Box::new(letter)))),
+        Err(failure) => gaps.note("whether it is a dead letter", &failure),
+    }
     for reader in readers {
-        let behind = behind(context, key, record, reader).await;
-        troubles.extend(or_warned(behind.map(|name| name.into_iter().collect())).into_iter().map(Trouble::Behind));
+        match behind(context, key, record, reader).await {
+            Ok(name) => troubles.extend(name.map(Trouble::Behind)),
+            Err(failure) => gaps.note(&format!("whether {} has parked it", reader.projection), &failure),
+        }
     }
     troubles
-}
-
-fn or_warned<T>(found: Result<Vec<T>, Failure>) -> Vec<T> {
-    found.unwrap_or_else(|failure| {
-        tell(&format!("warning: dead letters are not looked at: {}", failure.message));
-        Vec::new()
-    })
 }
 
 /// What the dead-letter service has of the record, in whatever state.

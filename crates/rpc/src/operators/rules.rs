@@ -17,7 +17,7 @@ pub enum Operation {
 use Operation::{Change, Read};
 
 /// Every operation, by its method's full name.
-const RULES: [(&str, Operation); 46] = [
+const RULES: [(&str, Operation); 47] = [
     ("idempo.ops.v1.RelayService/GetRelayStatus", Read),
     ("idempo.ops.v1.RelayService/ListQuarantinedRows", Read),
     ("idempo.ops.v1.RelayService/GetQuarantinedRow", Read),
@@ -26,6 +26,7 @@ const RULES: [(&str, Operation); 46] = [
     ("idempo.ops.v1.RelayService/PauseOutbox", Change("pause")),
     ("idempo.ops.v1.RelayService/ResumeOutbox", Change("resume")),
     ("idempo.ops.v1.RelayService/StepDown", Change("step_down")),
+    ("idempo.ops.v1.RelayService/NoteReplay", Change("replay")),
     ("idempo.ops.v1.RelayService/ListAuditEntries", Read),
     ("idempo.ops.v1.ProjectionService/ListProjections", Read),
     ("idempo.ops.v1.ProjectionService/GetProjection", Read),
