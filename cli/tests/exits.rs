@@ -5,6 +5,8 @@ use idempo_kafka::by_hand;
 
 use crate::world::World;
 
+/// How many partitions the topic of the economy has.
+const PARTITIONS: i32 = 12;
 /// A relay's place where nobody listens.
 const NOBODY: &str = "IDEMPO_CLI_RELAYS='[\"127.0.0.1:1\"]'";
 
@@ -33,7 +35,8 @@ pub(crate) async fn every_way_to_end_has_its_code(world: &mut World) -> Result<(
         (3, "projection switch inventory 77 --reason x --yes", "no generation of projections/inventory `77`"),
         (3, "event stream --type funds_send", "did you mean funds_sent"),
         (3, "event stream --store walet", "did you mean wallet?"),
-        (4, "replay --to economy-events --yes", "a topic that the platform reads"),
+        (2, "replay --to somewhere --yes", "--reason"),
+        (4, "replay --to economy-events --reason x --yes", "a topic that the platform reads"),
         (124, "relay status --timeout 1ns", "not done"),
     ] {
         let ended = world.idempo(words)?;
@@ -64,14 +67,60 @@ pub(crate) async fn every_way_to_end_has_its_code(world: &mut World) -> Result<(
     Ok(())
 }
 
+pub(crate) async fn a_replay_into_a_live_topic_is_noted_before_it_or_not_made(world: &mut World) -> Result<()> {
+    const REPLAY: &str = "idempo replay --to economy-events --type wallet_opened --player $RED --force --reason 'it was lost' --yes";
+    const NOTED: &str = "idempo outbox audit wallet -o jsonl | grep '\"action\":\"replay\"'";
+    let config = idempo_kafka::Config { brokers: world.servers.kafka_brokers().to_owned(), ..Default::default() };
+    let count = async || -> Result<i64> {
+        let ends = idempo_kafka::watermarks(&config, "economy-events", PARTITIONS).await?;
+        Ok(ends.into_iter().map(|(_, end)| end).sum())
+    };
+    let before = count().await?;
+    for (code, line) in [(7, format!("IDEMPO_CLI_TOKEN=$VIEWER {REPLAY}")), (6, format!("{NOBODY} {REPLAY}"))] {
+        let output = world.shell(&line).output()?;
+        ensure!(output.status.code() == Some(code) && count().await? == before, "`{line}` did not end with {code}, or wrote: {output:?}");
+    }
+    let denied = world.shell(NOTED).output()?.stdout;
+    ensure!(String::from_utf8_lossy(&denied).contains("OPERATOR_ROLE_REQUIRED"), "a denied try is noted too: {denied:?}");
+    let replayed = world.shell(REPLAY).output()?;
+    ensure!(replayed.status.success() && count().await? == before + 1, "{replayed:?}");
+    let noted = String::from_utf8(world.shell(NOTED).output()?.stdout)?;
+    let last = noted.lines().next().unwrap_or_default();
+    for said in ["topic economy-events", "it was lost", "1 events: ", "DONE"] {
+        ensure!(last.contains(said), "{said} is not in {last}");
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_doctor_tells_what_does_not_move(world: &mut World) -> Result<()> {
+    let foreign = world.cluster.role_url("wallet_db", "idempo_inventory_projector");
+    for (code, before, lines) in [
+        (6, NOBODY, vec![["relay", "away"], ["view", "schema inventory_view"]]),
+        (8, "IDEMPO_CLI_STORES__WALLET=$FOREIGN", vec![["store", "wrong"], ["relay", "fine"]]),
+    ] {
+        let output = world.shell(&format!("{before} idempo doctor")).env("FOREIGN", &foreign).output()?;
+        let told = String::from_utf8(output.stdout)?;
+        let is_told = |words: &[&str; 2]| told.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        ensure!(output.status.code() == Some(code) && lines.iter().all(is_told), "{before}: {:?}, {told}", output.status);
+    }
+    for (pause, resume) in [("relay pause wallet", "relay resume wallet"), ("projection pause inventory", "projection resume inventory")] {
+        ensure!(world.idempo(&format!("{pause} --reason 'to be looked at' --yes"))?.code == 0, "{pause}");
+        let told = world.idempo("doctor")?;
+        ensure!(world.idempo(&format!("{resume} --reason x --yes"))?.code == 0, "{resume}");
+        let is_told = told.stdout.lines().any(|line| line.contains("  odd  ") && line.contains("to be looked at"));
+        ensure!(told.code == 0 && is_told, "{pause}: {told:?}");
+    }
+    Ok(())
+}
+
 /// A replay of which the brokers take only what is small.
 async fn partly_done(world: &World) -> Result<()> {
     const TOPIC: &str = "replay-of-small-ones";
-    let first = world.idempo(&format!("replay --to {TOPIC} --type wallet_opened --yes"))?;
+    let first = world.idempo(&format!("replay --to {TOPIC} --type wallet_opened --reason x --yes"))?;
     ensure!(first.code == 0 && first.stdout.contains("written  2"), "{first:?}");
     let config = idempo_kafka::Config { brokers: world.servers.kafka_brokers().to_owned(), ..Default::default() };
     by_hand::set_topic_property(&config, TOPIC, "max.message.bytes", "300").await?;
-    let partly = world.idempo(&format!("replay --to {TOPIC} --yes -o json"))?;
+    let partly = world.idempo(&format!("replay --to {TOPIC} --reason x --yes -o json"))?;
     ensure!(partly.code == 5 && partly.stderr.contains("were not taken"), "{partly:?}");
     let counts: serde_json::Value = serde_json::from_str(&partly.stdout)?;
     let count = |name: &str| counts.get(name).and_then(serde_json::Value::as_u64).unwrap_or_default();

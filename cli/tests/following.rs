@@ -68,6 +68,21 @@ pub(crate) async fn a_command_is_found_by_each_of_its_ids(world: &mut World) -> 
     Ok(())
 }
 
+pub(crate) async fn a_command_is_followed_as_far_as_what_is_there_tells(world: &mut World) -> Result<()> {
+    let transfer = world.transfer;
+    for (away, is_known) in
+        [("IDEMPO_CLI_KAFKA__BROKERS=127.0.0.1:1", false), ("IDEMPO_CLI_VIEWS__INVENTORY=postgres://x@127.0.0.1:1/x", true)]
+    {
+        let output = world.shell(&format!("{away} idempo trace {transfer} -o json")).output()?;
+        ensure!(output.status.code() == Some(5), "{away}: {output:?}");
+        let told: Value = serde_json::from_slice(&output.stdout)?;
+        ensure!(told.pointer("/events/1/outbox/state") == Some(&Value::from("relayed")), "what the store says is told: {told}");
+        ensure!(told.pointer("/events/0/records/0").is_some() == is_known && told.pointer("/not_known/0").is_some(), "{away}: {told}");
+        ensure!(String::from_utf8_lossy(&output.stderr).contains("is not known"), "{away}: {output:?}");
+    }
+    Ok(())
+}
+
 pub(crate) async fn what_happens_is_seen_as_it_comes(world: &mut World) -> Result<()> {
     let mut tail = world.shell(&format!("exec idempo event tail --player {RED} --type funds_minted -o jsonl --limit 1"));
     let mut tail = tail.stdout(Stdio::piped()).spawn()?;

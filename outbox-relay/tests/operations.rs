@@ -5,7 +5,8 @@ use std::time::Duration;
 use idempo_devstack::testing;
 use idempo_proto::ops::v1::{
     AuditEntry, GetQuarantinedRowRequest, GetRelayStatusRequest, ListAuditEntriesRequest, ListQuarantinedRowsRequest, NoteReplayRequest,
-    Outbox, OutboxState, PauseOutboxRequest, QuarantineFilter, QuarantineState, RequeueRowsRequest, ResumeOutboxRequest, SkipRowsRequest, StepDownRequest,
+    Outbox, OutboxState, PauseOutboxRequest, QuarantineFilter, QuarantineState, RequeueRowsRequest, ResumeOutboxRequest, SkipRowsRequest,
+    StepDownRequest,
 };
 use idempo_rpc::status::reason;
 use tonic::{Code, Request};
@@ -190,10 +191,10 @@ async fn a_replay_is_noted_with_its_topic_its_events_and_its_reason() {
     assert_eq!((refused.code(), reason(&refused).as_deref()), (Code::InvalidArgument, Some("INVALID_FIELD")));
     let entries = audit(&mut operations).await;
     let told: Vec<_> = entries.iter().map(|e| [&e.action, &e.target, &e.outcome, &e.reason].map(String::as_str)).collect();
-    assert_eq!(told, [
-        ["replay", "topic ", "INVALID_FIELD", "a consumer lost them"],
-        ["replay", "topic economy-events", "DONE", "a consumer lost them"],
-    ]);
+    assert_eq!(
+        told,
+        [["replay", "topic ", "INVALID_FIELD", "a consumer lost them"], ["replay", "topic economy-events", "DONE", "a consumer lost them"],]
+    );
     assert_eq!(entries.last().map(|entry| entry.detail.as_str()), Some("7 events: of one player"));
 }
 

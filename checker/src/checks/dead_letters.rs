@@ -53,9 +53,7 @@ fn each_has_one(injected: &[Injected], (topics, found): (&[Topic], &[Found]), de
     }
     for one in injected {
         let left = there.get_mut(&(&*one.key, &*one.value)).filter(|left| **left > 0).map(|left| *left -= 1);
-        verdict.require(left.is_some(), || {
-            format!("poison under key {} was acknowledged and is not in the topic", text(&one.key))
-        });
+        verdict.require(left.is_some(), || format!("poison under key {} was acknowledged and is not in the topic", text(&one.key)));
     }
     let mut letters: HashMap<&Place, usize> = HashMap::new();
     for letter in &dead.letters {

@@ -9,7 +9,7 @@ use serde_json::json;
 use tonic::Code;
 use uuid::Uuid;
 
-use super::relay::relay_call;
+use super::relay::{LOOK_AT, relay_call};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -190,7 +190,8 @@ impl Outbox<'_> {
             filter: Some(filter.clone()),
             page_token: String::new(),
         };
-        while rows.len() < limit {
+        // One more than is shown, to know whether there is.
+        while rows.len() <= limit {
             let call = |mut relay: crate::relays::Client| {
                 relay_call(self.context, asked.clone(), async move |request| relay.list_quarantined_rows(request).await)
             };
@@ -235,7 +236,9 @@ impl Outbox<'_> {
             let refused = rows.iter().filter(|row| matches!(row.state(), QuarantineState::Held | QuarantineState::Diverted)).count();
             tell(&format!("dry run: the filter takes {refused} refused rows"));
         }
-        if !self.context.confirm(&format!("send {what} of {parent} again"))? {
+        self.look(&parent, seqs, |state| matches!(state, QuarantineState::Held | QuarantineState::Diverted | QuarantineState::Requeued))
+            .await?;
+        if !self.context.confirm_on(&parent, &format!("send {what} of {parent} again"))? {
             return Ok(());
         }
         let names = seqs.iter().map(|seq| format!("{parent}/quarantinedRows/{seq}")).collect();
@@ -244,27 +247,50 @@ impl Outbox<'_> {
         let call = |mut relay: crate::relays::Client| {
             relay_call(self.context, asked.clone(), async move |request| relay.requeue_rows(request).await)
         };
-        let count = self.relays.ask(call).await?.requeued_count;
+        let count = self.relays.change(LOOK_AT, call).await?.requeued_count;
         printer.one(&json!({ "name": parent, "requeued": count }), &[(short(&parent), format!("{count} rows are to be sent again").into())])
     }
 
     async fn skip(&self, name: &str, seqs: &[i64], printer: &mut Printer<'_>) -> Result<(), Failure> {
         let (parent, reason) = (self.named(name).await?, self.context.reason()?);
-        if !self.context.confirm(&format!("never send {} of {parent}: whoever reads the topic misses them for good", numbers(seqs)))? {
+        self.look(&parent, seqs, |state| !matches!(state, QuarantineState::Requeued | QuarantineState::Sent)).await?;
+        if !self
+            .context
+            .confirm_on(&parent, &format!("never send {} of {parent}: whoever reads the topic misses them for good", numbers(seqs)))?
+        {
             return Ok(());
         }
         let names = seqs.iter().map(|seq| format!("{parent}/quarantinedRows/{seq}")).collect();
         let asked = SkipRowsRequest { parent: parent.clone(), names, reason };
         let call =
             |mut relay: crate::relays::Client| relay_call(self.context, asked.clone(), async move |request| relay.skip_rows(request).await);
-        let count = self.relays.ask(call).await?.skipped_count;
+        let count = self.relays.change(LOOK_AT, call).await?.skipped_count;
         printer.one(&json!({ "name": parent, "skipped": count }), &[(short(&parent), format!("{count} rows are never sent").into())])
+    }
+
+    /// Looks, before something is said of these rows that is not done, whether they are there and in a state for it. What is done finds it out itself.
+    async fn look(&self, parent: &str, seqs: &[i64], is_due: impl Fn(QuarantineState) -> bool) -> Result<(), Failure> {
+        if !self.context.dry_run {
+            return Ok(());
+        }
+        for seq in seqs {
+            let row = self.row(parent, *seq).await?.quarantined_row.unwrap_or_default();
+            if !is_due(row.state()) {
+                let state = enum_text(row.state().as_str_name(), "QUARANTINE_STATE_");
+                return Err(Failure::new(
+                    Exit::Conflict,
+                    format!("QUARANTINED_ROW_STATE: row {seq} is {state}, in which state this can't be done to it"),
+                ));
+            }
+        }
+        Ok(())
     }
 
     async fn audit(&self, parent: &str, limit: usize) -> Result<Vec<AuditEntry>, Failure> {
         let mut entries = Vec::new();
         let mut asked = ListAuditEntriesRequest { parent: parent.to_owned(), page_size: PAGE_SIZE, page_token: String::new() };
-        while entries.len() < limit {
+        // One more than is shown, to know whether there is.
+        while entries.len() <= limit {
             let call = |mut relay: crate::relays::Client| {
                 relay_call(self.context, asked.clone(), async move |request| relay.list_audit_entries(request).await)
             };
@@ -275,7 +301,10 @@ impl Outbox<'_> {
             }
             asked.page_token = page.next_page_token;
         }
-        entries.truncate(limit);
+        if entries.len() > limit {
+            tell(&format!("there are more than {limit}: --limit shows more"));
+            entries.truncate(limit);
+        }
         Ok(entries)
     }
 }

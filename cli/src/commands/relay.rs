@@ -42,6 +42,9 @@ pub enum Command {
     },
 }
 
+/// Where it is seen whether a change was made that is not answered.
+pub(super) const LOOK_AT: &str = "`idempo outbox audit`";
+
 /// Runs the command.
 ///
 /// # Errors
@@ -54,7 +57,9 @@ pub async fn run(command: Command, context: &Context, printer: &mut Printer<'_>)
             let (name, reason) = (relays.outbox(&outbox).await?.name, context.reason()?);
             if context.confirm(&format!("stop relaying {name}: what is committed there reaches nobody until it is resumed"))? {
                 let asked = PauseOutboxRequest { name: name.clone(), reason };
-                relays.ask(|mut relay| relay_call(context, asked.clone(), async move |request| relay.pause_outbox(request).await)).await?;
+                relays
+                    .change(LOOK_AT, |mut relay| relay_call(context, asked.clone(), async move |request| relay.pause_outbox(request).await))
+                    .await?;
                 changed(printer, &name, "paused")?;
             }
         }
@@ -62,7 +67,11 @@ pub async fn run(command: Command, context: &Context, printer: &mut Printer<'_>)
             let (name, reason) = (relays.outbox(&outbox).await?.name, context.reason()?);
             if context.confirm(&format!("go on relaying {name}"))? {
                 let asked = ResumeOutboxRequest { name: name.clone(), reason };
-                relays.ask(|mut relay| relay_call(context, asked.clone(), async move |request| relay.resume_outbox(request).await)).await?;
+                relays
+                    .change(LOOK_AT, |mut relay| {
+                        relay_call(context, asked.clone(), async move |request| relay.resume_outbox(request).await)
+                    })
+                    .await?;
                 changed(printer, &name, "resumed")?;
             }
         }
@@ -71,8 +80,8 @@ pub async fn run(command: Command, context: &Context, printer: &mut Printer<'_>)
             let holder = if outbox.holder.is_empty() { "nobody" } else { &outbox.holder };
             if context.confirm(&format!("have {holder} give up {}; a stand-by takes over within seconds", outbox.name))? {
                 let asked = StepDownRequest { name: outbox.name.clone(), reason, epoch };
-                let answer =
-                    relays.ask(|mut relay| relay_call(context, asked.clone(), async move |request| relay.step_down(request).await));
+                let answer = relays
+                    .change(LOOK_AT, |mut relay| relay_call(context, asked.clone(), async move |request| relay.step_down(request).await));
                 let epoch = answer.await?.epoch;
                 let json = json!({ "name": outbox.name, "outcome": "asked to step down", "epoch": epoch });
                 let what = format!("epoch {epoch} is asked to step down");

@@ -12,7 +12,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::event::Which;
-use super::relay::relay_call;
+use super::relay::{LOOK_AT, relay_call};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -120,7 +120,7 @@ impl Command {
             let call = |mut relay: crate::relays::Client| {
                 relay_call(context, asked.clone(), async move |request| relay.note_replay(request).await)
             };
-            relays.ask(call).await?;
+            relays.change(LOOK_AT, call).await?;
         }
         Ok(())
     }

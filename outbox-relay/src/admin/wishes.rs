@@ -1,8 +1,8 @@
 //! What people want of an outbox.
 
 use idempo_proto::ops::v1::{
-    NoteReplayRequest, NoteReplayResponse, PauseOutboxRequest, PauseOutboxResponse, RequeueRowsRequest, RequeueRowsResponse, ResumeOutboxRequest, ResumeOutboxResponse,
-    SkipRowsRequest, SkipRowsResponse, StepDownRequest, StepDownResponse,
+    NoteReplayRequest, NoteReplayResponse, PauseOutboxRequest, PauseOutboxResponse, RequeueRowsRequest, RequeueRowsResponse,
+    ResumeOutboxRequest, ResumeOutboxResponse, SkipRowsRequest, SkipRowsResponse, StepDownRequest, StepDownResponse,
 };
 use idempo_rpc::operators::{Attempt, Audit as _, Entry, Refused, target_of};
 use idempo_rpc::status::refusal;

@@ -71,7 +71,8 @@ impl Tree {
         self.with_extension("rs").filter_map(|(path, text)| {
             let member = self.owner(path)?;
             let inside = path.strip_prefix(&member.folder)?.strip_prefix("/src/")?;
-            let is_tool = ["xtask", "chaos", "checker", "showcase", "tests", "benches", "crates/devstack"].contains(&member.folder.as_str());
+            let is_tool =
+                ["xtask", "chaos", "checker", "showcase", "tests", "benches", "crates/devstack"].contains(&member.folder.as_str());
             if is_tool || inside.ends_with("tests.rs") || inside.contains("tests/") {
                 return None;
             }

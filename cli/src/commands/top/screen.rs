@@ -77,7 +77,11 @@ fn projection_table(shown: &Shown) -> Table<'static> {
             Cell::new(projection_name(&projection.name).to_owned()),
             Cell::new(projection.live_generation.to_string()),
             Cell::new(known(projection.lag_events)),
-            Cell::new(if projection.lag_ms == 0 { "-".to_owned() } else { span(SignedDuration::from_millis(projection.lag_ms)) }),
+            Cell::new(match projection.lag_ms {
+                0 => "-".to_owned(),
+                ..0 => "?".to_owned(),
+                lag_ms => span(SignedDuration::from_millis(lag_ms)),
+            }),
             Cell::new(format!("{came:.0}")),
             Cell::new(format!("{read:.0}")),
             Cell::new(stopped.to_string()).style(if stopped == 0 { Color::Reset } else { Color::Red }),
