@@ -109,7 +109,7 @@ impl Command {
     /// Has a relay note in each store's audit what is about to be written. Whoever may not do it is refused here, before the first record.
     async fn note(&self, stores: &[Store], counts: &[u64], reason: &str, context: &Context) -> Result<(), Failure> {
         let relays = Relays::new(context)?;
-        for (store, events) in stores.iter().zip(counts) {
+        for (store, events) in stores.iter().zip(counts).filter(|(_, events)| **events > 0) {
             let asked = NoteReplayRequest {
                 parent: format!("outboxes/{}", store.name),
                 topic: self.to.clone(),
