@@ -198,6 +198,8 @@ async fn the_topic_and_the_audit_have_it(mut stage: Stage, names: &[String]) {
         ("replay", first, "DONE"),
         ("replay", first, "DONE"),
         ("discard", second, "DONE"),
+        ("replay", first, "ABSENT"),
+        ("replay", second, "ABSENT"),
         ("replay", first, "GONE"),
         ("replay", second, "GONE"),
     ];
