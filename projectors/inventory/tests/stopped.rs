@@ -55,7 +55,7 @@ async fn to_resume_a_projection_has_the_stopped_partitions_of_all_its_processes_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_without_room_for_another_parked_key_stops_until_somebody_has_made_room() {
-    let mut stage = Stage::start().await;
+    let stage = Stage::start().await;
     let (topic, partition) = (stage.topic.clone(), partition(player(0)));
     let fill = format!(
         "INSERT INTO projection.dead_letter (projection, generation, topic, partition, record_offset, group_id, key, headers, streams, stage, code,
@@ -65,9 +65,8 @@ async fn a_partition_without_room_for_another_parked_key_stops_until_somebody_ha
         FROM generate_series(1, {PARKED_KEYS_MAX}) AS n"
     );
     stage.damage(&fill).await;
-    // The partitions are given out anew, and whoever has this one finds it full.
-    let log = std::env::temp_dir().join(format!("{topic}full.log"));
-    let mut process = beside(&stage, &log).await;
+    // Whoever takes the partition then finds it full.
+    let mut stage = stage.replaced().await;
     stage.garbage(player(0).uuid(), Some(b"not an envelope")).await;
     let stop_code = async || {
         let live = stage.projection().await.generations.remove(0);
@@ -87,7 +86,5 @@ async fn a_partition_without_room_for_another_parked_key_stops_until_somebody_ha
         ListParkedLettersRequest { parent: PROJECTION.to_owned(), key: player(0).to_string(), ..ListParkedLettersRequest::default() };
     let found = stage.parked.clone().list_parked_letters(said(asked)).await.expect("a list").into_inner().parked_letters;
     assert_eq!(found.iter().map(|letter| letter.code.as_str()).collect::<Vec<_>>(), ["UNDECODABLE_RECORD"]);
-    process.stop().await.expect("it stops");
     stage.stop().await;
-    let _ = std::fs::remove_file(log);
 }
